@@ -1,0 +1,1 @@
+//! The NATS adapter: core subjects and JetStream.

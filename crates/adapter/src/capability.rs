@@ -1,0 +1,28 @@
+/// What a protocol can promise as a source, under the settings at hand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+pub struct SourceCapabilities {
+    /// The adapter takes messages in at all.
+    pub receives: bool,
+    /// The source waits for the acknowledgement, and a message that was not acknowledged comes
+    /// again or is known to its sender as not accepted.
+    pub acknowledges: bool,
+    /// The source can be told at once that there is no room (HTTP 503), so it need not be held.
+    pub refuses: bool,
+    /// The source can take a reply.
+    pub replies: bool,
+}
+
+/// What a protocol can promise for one target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+pub struct TargetCapabilities {
+    /// The adapter sends messages at all.
+    pub sends: bool,
+    /// `send` resolves on the peer's confirmation that it has the message.
+    pub confirms: bool,
+    /// The target can answer.
+    pub replies: bool,
+    /// The protocol carries user headers and properties.
+    pub carries_headers: bool,
+}

@@ -1,0 +1,40 @@
+//! The contract between the gateway and a protocol.
+//!
+//! Invariants:
+//! - An adapter holds no retry, no back-off and no queue of its own: it connects once, receives,
+//!   sends, and says what it sees. The gateway decides what happens next.
+//! - An acknowledgement is a value ([`Receipt`]) that must be spent; dropping it releases the
+//!   message to its source, so a fault can duplicate a message and never lose one.
+//! - Errors are named by the reaction they need; the client library's error is only their source.
+//! - No type of a client library appears here.
+
+mod adapter;
+mod capability;
+mod context;
+mod endpoint;
+mod error;
+mod lint;
+mod observe;
+mod receipt;
+mod registry;
+mod secret;
+mod settlement;
+pub mod store;
+
+pub use self::{
+    adapter::Adapter,
+    capability::{SourceCapabilities, TargetCapabilities},
+    context::{Context, Interest},
+    endpoint::{Delivery, Destination, Endpoints, Inbound, Lost, Outbound, Sent},
+    error::{BoxError, ConnectError, ReceiveError, SendError},
+    lint::{Lint, Severity},
+    observe::{Event, NoObserver, Observer},
+    receipt::{
+        Receipt, Settled, SettlementQueue, SettlementSender, Share, Tag, settlement_channel,
+    },
+    registry::{
+        AnyEndpoints, AnyOutbound, AnyTarget, Kind, Prepared, PreparedTarget, Registry, SelectError,
+    },
+    secret::Secret,
+    settlement::{Refusal, Settlement},
+};

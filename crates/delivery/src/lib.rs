@@ -1,0 +1,1 @@
+//! Queues in memory and on disk, leases, retry and dead letters.

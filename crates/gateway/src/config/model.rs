@@ -1,0 +1,106 @@
+//! A configuration that has been read and checked: everything the gateway needs to start.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use transload_adapter::{Prepared, PreparedTarget, store::QueueSettings};
+use transload_envelope::Text;
+use transload_routing::{Pattern, Template};
+
+/// A whole configuration.
+#[derive(Debug)]
+pub struct Configuration {
+    /// The settings of `[gateway]`.
+    pub gateway: GatewaySettings,
+    /// The adapters in the order of the file.
+    pub adapters: Vec<AdapterInstance>,
+    /// The routes in the order of the file.
+    pub routes: Vec<Route>,
+}
+
+/// The settings of `[gateway]`.
+#[derive(Clone, Debug)]
+pub struct GatewaySettings {
+    /// Where queues, sessions and dead letters are kept.
+    pub data_dir: PathBuf,
+    /// The address of health, metrics and administration, if it is wanted.
+    pub admin: Option<SocketAddr>,
+    /// How long messages in flight may take to finish after a signal to stop.
+    pub drain_timeout: Duration,
+    /// How many bytes the journal may take on disk.
+    pub disk_bytes_max: u64,
+}
+
+/// One `[adapters.NAME]`.
+#[derive(Debug)]
+pub struct AdapterInstance {
+    /// Its name.
+    pub name: Text,
+    /// Its kind.
+    pub kind: &'static str,
+    /// How many messages from it may be unsettled.
+    pub credits: usize,
+    /// Its checked settings.
+    pub prepared: Box<dyn Prepared>,
+}
+
+/// One `[[route]]`.
+#[derive(Debug)]
+pub struct Route {
+    /// Its name, unique in the file.
+    pub name: Text,
+    /// The adapters it takes messages from, by their place in [`Configuration::adapters`].
+    pub from: Vec<usize>,
+    /// The patterns of which one must match.
+    pub patterns: Vec<Pattern>,
+    /// Whether it only takes what no other route took.
+    pub fallback: bool,
+    /// Whether later routes do not see what this one took.
+    pub stop: bool,
+    /// Its targets; at least one.
+    pub to: Vec<RouteTarget>,
+    /// What the acknowledgement to the source means.
+    pub guarantee: Guarantee,
+    /// What happens when a queue of this route is full.
+    pub when_full: WhenFull,
+    /// The bounds of each of its queues.
+    pub queue: QueueSettings,
+    /// How many attempts of one message may fail before it goes to the dead letters.
+    pub attempts_max: u32,
+    /// How long a message may wait before it goes to the dead letters.
+    pub expires: Option<Duration>,
+}
+
+/// One `to` of a route.
+#[derive(Debug)]
+pub struct RouteTarget {
+    /// The name of its queue, unique in the gateway and the same across restarts.
+    pub destination: Text,
+    /// The adapter, by its place in [`Configuration::adapters`].
+    pub adapter: usize,
+    /// Its checked settings.
+    pub target: PreparedTarget,
+    /// The keys whose text depends on the message.
+    pub templates: Vec<(Text, Template)>,
+}
+
+/// What the acknowledgement to the source means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guarantee {
+    /// The message is on disk.
+    Stored,
+    /// Every target has confirmed the message.
+    Delivered,
+    /// Nothing: the message was read.
+    BestEffort,
+}
+
+/// What happens when a queue is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// The source waits, or is told to come again.
+    Block,
+    /// The message is refused.
+    Reject,
+    /// The oldest messages make room.
+    DropOldest,
+}

@@ -1,0 +1,3 @@
+//! Wiring: configuration, dispatch, supervision, shutdown, admin address, metrics.
+
+pub mod config;

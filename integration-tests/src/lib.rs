@@ -1,0 +1,1 @@
+//! Real brokers, started and stopped by the tests.
