@@ -230,7 +230,7 @@ impl<'a> Check<'a> {
             };
             let (key, value) = table.get_mut().remove_entry(written.as_str())?;
             let value = if *written == file_key {
-                self.secret_value(file, value)?
+                self.secret_value(file, &value)?
             } else {
                 let place = Place { file, span: key.span() };
                 let help = format!("did you mean `{role_key}`?");
@@ -292,13 +292,13 @@ impl<'a> Check<'a> {
         }
         let span = value.span();
         // Where the file cannot be read, some text stands in, so that the key is not missing too.
-        let value = self.secret_value(file, value).unwrap_or_else(|| {
+        let value = self.secret_value(file, &value).unwrap_or_else(|| {
             toml::Spanned::new(span, DeValue::String(std::borrow::Cow::Borrowed("")))
         });
         table.insert(toml::Spanned::new(written.span(), name.to_owned().into()), value);
     }
 
-    fn secret_value(&mut self, file: FileId, value: Value<'a>) -> Option<Value<'a>> {
+    fn secret_value(&mut self, file: FileId, value: &Value<'_>) -> Option<Value<'a>> {
         let span = value.span();
         let place = Place { file, span: span.clone() };
         let Some(path) = value.get_ref().as_str() else {

@@ -89,13 +89,13 @@ impl<'a> Check<'a> {
                     let text = text.clone();
                     self.hide_text(&text, "***");
                 }
-            } else if let Some(bytes) = password_in_url(text) {
-                if !text.get(bytes.clone()).is_some_and(is_reference) {
-                    let place = self.inside(file, span, text, bytes.clone());
-                    self.hidden_spans.push((file, place.span));
-                    let password = text.get(bytes).unwrap_or_default().to_owned();
-                    self.hide_text(&password, "***");
-                }
+            } else if let Some(bytes) = password_in_url(text)
+                && !text.get(bytes.clone()).is_some_and(is_reference)
+            {
+                let place = self.inside(file, span, text, bytes.clone());
+                self.hidden_spans.push((file, place.span));
+                let password = text.get(bytes).unwrap_or_default().to_owned();
+                self.hide_text(&password, "***");
             }
         });
     }

@@ -63,7 +63,7 @@ fn read(path: &Path) -> Result<String, String> {
 /// the file is checked.
 fn includes(text: &str, environment: &Environment<'_>) -> Vec<(Range<usize>, String)> {
     let (root, _) = DeTable::parse_recoverable(text);
-    let Some(DeValue::Array(list)) = root.get_ref().get("include").map(|value| value.get_ref())
+    let Some(DeValue::Array(list)) = root.get_ref().get("include").map(toml::Spanned::get_ref)
     else {
         return Vec::new();
     };
@@ -169,10 +169,9 @@ fn glob_matches(pattern: &str, name: &str) -> bool {
     }
     let skip_stars = |reached: &mut Vec<bool>| {
         for (place, character) in pattern.iter().enumerate() {
-            if *character == '*' && reached.get(place) == Some(&true) {
-                if let Some(next) = reached.get_mut(place + 1) {
-                    *next = true;
-                }
+            let star = *character == '*' && reached.get(place) == Some(&true);
+            if let (true, Some(next)) = (star, reached.get_mut(place + 1)) {
+                *next = true;
             }
         }
     };

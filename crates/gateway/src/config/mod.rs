@@ -109,7 +109,7 @@ fn load_sources(
     Loaded { configuration, report }
 }
 
-impl<'a> Check<'a> {
+impl Check<'_> {
     fn run(&mut self) -> Option<Configuration> {
         let files: Vec<FileId> = self.sources.ids().collect();
         let mut gateway = GatewaySettings::default();

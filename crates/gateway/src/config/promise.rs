@@ -114,9 +114,8 @@ fn queue_settings(keys: Option<&QueueKeys>, guarantee: Guarantee) -> QueueSettin
     let keys = keys.unwrap_or(&none);
     let storage = match keys.storage {
         Some(StorageKey::Disk) => Storage::Disk,
-        Some(StorageKey::Memory) => Storage::Memory,
         None if guarantee == Guarantee::Stored => Storage::Disk,
-        None => Storage::Memory,
+        Some(StorageKey::Memory) | None => Storage::Memory,
     };
     let (messages, bytes) = match storage {
         Storage::Disk => (1_000_000, 1 << 30),

@@ -83,15 +83,14 @@ impl<'a> Check<'a> {
         let faults = std::mem::take(&mut recovered.faults);
         self.report_faults(file, faults, "this route");
         let mut keys = recovered.value.take()?;
-        let (name, place) = match keys.name.take() {
-            Some(name) => self.route_name(file, name, names),
-            None => {
-                if !recovered.lost("name") {
-                    let message = "the key `name` is missing in this route";
-                    self.report_missing(Finding::error(whole.clone(), message));
-                }
-                (String::new(), whole.clone())
+        let (name, place) = if let Some(name) = keys.name.take() {
+            self.route_name(file, name, names)
+        } else {
+            if !recovered.lost("name") {
+                let message = "the key `name` is missing in this route";
+                self.report_missing(Finding::error(whole.clone(), message));
             }
+            (String::new(), whole.clone())
         };
         let from_list = keys.from.take().map(Texts::list);
         let from = self.sources_of(file, from_list.as_deref(), adapters);
@@ -127,7 +126,7 @@ impl<'a> Check<'a> {
             patterns,
             targets: targets?,
         };
-        self.assemble(file, declared, keys, adapters)
+        self.assemble(file, declared, &keys, adapters)
     }
 
     fn route_name(
@@ -228,10 +227,10 @@ impl<'a> Check<'a> {
         &mut self,
         file: FileId,
         parts: Parts,
-        keys: RouteKeys,
+        keys: &RouteKeys,
         adapters: &Adapters<'a>,
     ) -> Option<Declared> {
-        let (guarantee, queue) = self.promise(file, &parts, &keys, adapters)?;
+        let (guarantee, queue) = self.promise(file, &parts, keys, adapters)?;
         let Parts { name, place, from, patterns, targets, .. } = parts;
         let patterns = patterns.into_iter().map(|(pattern, _)| pattern).collect();
         let mut templates = Vec::new();

@@ -151,9 +151,9 @@ fn edit(object: &mut Map<String, Value>, key: &str, change: impl FnOnce(&mut Map
 
 fn require(object: &mut Map<String, Value>, key: &str) {
     let required = object.entry("required").or_insert_with(|| json!([]));
-    if let Some(list) = required.as_array_mut() {
-        if !list.iter().any(|known| known == key) {
-            list.push(json!(key));
-        }
+    if let Some(list) = required.as_array_mut()
+        && !list.iter().any(|known| known == key)
+    {
+        list.push(json!(key));
     }
 }

@@ -37,18 +37,16 @@ impl<'a> Check<'a> {
         patterns: &[Pattern],
         adapters: &Adapters<'a>,
     ) -> Vec<Option<DeclaredTarget>> {
-        let span = value.span();
-        match value.into_inner() {
-            DeValue::Array(list) if list.is_empty() => {
-                let message = "a route needs at least one target";
-                self.report(Finding::error(Place { file, span }, message));
-                vec![None]
-            }
-            DeValue::Array(list) => {
-                list.into_iter().map(|value| self.target(file, value, patterns, adapters)).collect()
-            }
-            one => vec![self.target(file, toml::Spanned::new(span, one), patterns, adapters)],
+        if !value.get_ref().is_array() {
+            return vec![self.target(file, value, patterns, adapters)];
         }
+        let place = Place { file, span: value.span() };
+        let DeValue::Array(list) = value.into_inner() else { return Vec::new() };
+        if list.is_empty() {
+            self.report(Finding::error(place, "a route needs at least one target"));
+            return vec![None];
+        }
+        list.into_iter().map(|value| self.target(file, value, patterns, adapters)).collect()
     }
 
     fn target(
@@ -68,7 +66,11 @@ impl<'a> Check<'a> {
                 let name = self.adapter_key(&place, table.remove("adapter"))?;
                 (name, toml::Spanned::new(place.span.clone(), table))
             }
-            other => {
+            other @ (DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_)) => {
                 let message =
                     format!("expected a table or an adapter's name, found {}", other.type_str());
                 let help = "write `{ adapter = \"NAME\", … }`".to_owned();
@@ -100,15 +102,13 @@ impl<'a> Check<'a> {
             self.report_missing(Finding::error(place.clone(), message));
             return None;
         };
-        match value.get_ref().as_str() {
-            Some(name) => Some(toml::Spanned::new(value.span(), name.to_owned())),
-            None => {
-                let message = format!("expected a string, found {}", value.get_ref().type_str());
-                let place = Place { file: place.file, span: value.span() };
-                self.report(Finding::error(place, message));
-                None
-            }
+        if let Some(name) = value.get_ref().as_str() {
+            return Some(toml::Spanned::new(value.span(), name.to_owned()));
         }
+        let message = format!("expected a string, found {}", value.get_ref().type_str());
+        let place = Place { file: place.file, span: value.span() };
+        self.report(Finding::error(place, message));
+        None
     }
 
     /// Reports that there is no adapter of this name.

@@ -16,7 +16,7 @@ pub(super) fn locate(written: &str, value: &str, bytes: Range<usize>) -> Option<
     let mut starts = Vec::with_capacity(value.len() + 1);
     while !rest.remaining().is_empty() {
         let from = rest.offset;
-        let Some(character) = rest.next(escapes)? else { continue };
+        let Piece::Character(character) = rest.next(escapes)? else { continue };
         starts.resize(starts.len() + character.len_utf8(), from);
         decoded.push(character);
     }
@@ -46,6 +46,12 @@ fn body(written: &str) -> Option<(usize, &str, bool)> {
     None
 }
 
+/// What the next characters of what was written add to the value.
+enum Piece {
+    Character(char),
+    Nothing,
+}
+
 struct Rest<'a> {
     body: &'a str,
     offset: usize,
@@ -62,13 +68,12 @@ impl Rest<'_> {
         Some(character)
     }
 
-    /// The next character of the value; `Some(None)` where what was written adds nothing to it.
-    fn next(&mut self, escapes: bool) -> Option<Option<char>> {
+    fn next(&mut self, escapes: bool) -> Option<Piece> {
         let character = self.take()?;
         if character != '\\' || !escapes {
-            return Some(Some(character));
+            return Some(Piece::Character(character));
         }
-        let escaped = match self.take()? {
+        let meant = match self.take()? {
             'b' => '\u{8}',
             't' => '\t',
             'n' => '\n',
@@ -83,10 +88,10 @@ impl Rest<'_> {
             _ => {
                 let rest = self.remaining();
                 self.offset += rest.len() - rest.trim_start().len();
-                return Some(None);
+                return Some(Piece::Nothing);
             }
         };
-        Some(Some(escaped))
+        Some(Piece::Character(meant))
     }
 
     fn hexadecimal(&mut self, digits: usize) -> Option<char> {

@@ -132,22 +132,18 @@ pub(super) fn key_span(table: &DeTable<'_>, key: &str) -> Option<Range<usize>> {
     table.keys().find(|known| known.get_ref() == key).map(Spanned::span)
 }
 
+/// Is called with the key that a string stands under, its place and the string.
+pub(super) type StringVisitor<'v, 't> = dyn FnMut(&str, Range<usize>, &mut Cow<'t, str>) + 'v;
+
 /// Calls `visit` for every string value, with the key that it stands under.
-pub(super) fn strings<'t>(
-    table: &mut DeTable<'t>,
-    visit: &mut dyn FnMut(&str, Range<usize>, &mut Cow<'t, str>),
-) {
+pub(super) fn strings<'t>(table: &mut DeTable<'t>, visit: &mut StringVisitor<'_, 't>) {
     for (key, value) in table {
         let key = key.get_ref().to_string();
         strings_of(&key, value, visit);
     }
 }
 
-fn strings_of<'t>(
-    key: &str,
-    value: &mut Value<'t>,
-    visit: &mut dyn FnMut(&str, Range<usize>, &mut Cow<'t, str>),
-) {
+fn strings_of<'t>(key: &str, value: &mut Value<'t>, visit: &mut StringVisitor<'_, 't>) {
     let span = value.span();
     match value.get_mut() {
         DeValue::String(text) => visit(key, span, text),
@@ -166,6 +162,11 @@ pub(super) fn into_table(value: Value<'_>) -> Result<Table<'_>, Value<'_>> {
     let span = value.span();
     match value.into_inner() {
         DeValue::Table(table) => Ok(Spanned::new(span, table)),
-        other => Err(Spanned::new(span, other)),
+        other @ (DeValue::String(_)
+        | DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_)
+        | DeValue::Array(_)) => Err(Spanned::new(span, other)),
     }
 }

@@ -1,4 +1,4 @@
-use std::{fs, time::Duration};
+use std::{fmt::Write as _, fs, time::Duration};
 
 use transload_adapter::store::Storage;
 
@@ -228,14 +228,9 @@ fn undocumented_keys(schema: &serde_json::Value, into: &mut Vec<String>) {
             }
         }
     }
-    match schema {
-        serde_json::Value::Object(members) => {
-            members.values().for_each(|value| undocumented_keys(value, into));
-        }
-        serde_json::Value::Array(list) => {
-            list.iter().for_each(|value| undocumented_keys(value, into));
-        }
-        _ => {}
+    let members = schema.as_object().into_iter().flat_map(|members| members.values());
+    for value in members.chain(schema.as_array().into_iter().flatten()) {
+        undocumented_keys(value, into);
     }
 }
 
@@ -243,10 +238,11 @@ fn undocumented_keys(schema: &serde_json::Value, into: &mut Vec<String>) {
 fn a_file_with_very_many_routes_loads_at_once() {
     let mut text = ADAPTERS.to_owned();
     for number in 0..10_000 {
-        text.push_str(&format!(
+        let _ = write!(
+            text,
             "[[route]]\nname = \"r{number}\"\nmatch = \"site/{number}/{{x}}\"\nstop = true\n\
              to = {{ adapter = \"door\", topic = \"t/{{x}}\" }}\n"
-        ));
+        );
     }
     let start = std::time::Instant::now();
     let loaded = check(&text);
