@@ -20,6 +20,7 @@ mod registry;
 mod secret;
 mod settlement;
 pub mod store;
+pub mod units;
 
 pub use self::{
     adapter::Adapter,
