@@ -9,8 +9,8 @@
 //!
 //! [`Queue::drop_oldest`]: transload_adapter::store::Queue::drop_oldest
 
-pub mod backoff;
 mod backlog;
+pub mod backoff;
 pub mod dead_letters;
 mod memory;
 mod sync;
