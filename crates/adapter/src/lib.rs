@@ -25,6 +25,7 @@ pub mod testing;
 
 #[cfg(test)]
 mod tests;
+pub mod units;
 
 pub use self::{
     adapter::Adapter,

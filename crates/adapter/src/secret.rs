@@ -4,6 +4,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// A text that is never printed: passwords, tokens, keys.
+///
+/// An adapter that has a setting `password` needs no `password_file` of its own: where a file has a
+/// key `NAME_file` that the adapter's JSON Schema does not know, and the schema knows `NAME`, the
+/// configuration's loader reads the file and hands its text, without the line ends at its end, to
+/// the adapter as `NAME`. This holds for every text setting, in nested tables too; it is there for
+/// secrets and for addresses that hold one.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Secret(String);
