@@ -183,7 +183,7 @@ mod tests {
             prop_assume!(check_address(&address).is_ok());
             let path = encode_path(&address).unwrap();
             prop_assert!(path.parse::<http::Uri>().is_ok());
-            prop_assert_eq!(read_path(&path).unwrap().as_str(), address);
+            prop_assert_eq!(read_path(&path), Ok(Address::new(address)));
         }
 
         #[test]

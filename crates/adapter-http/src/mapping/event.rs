@@ -12,12 +12,14 @@
 //!   content type of the message if it has one. A text that begins with `data:` is sent in this form
 //!   too, so that a client can tell: what begins with `data:` is to be decoded, all else is text.
 
+use std::borrow::Cow;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use transload_envelope::{Envelope, MessageId, Text};
 
 /// The name of the event that tells a client that it missed messages.
-pub(crate) const GAP_EVENT: &str = "transload.gap";
+const GAP_EVENT: &str = "transload.gap";
 
 /// The text of the `id:` field: the message id, its control characters percent-encoded.
 pub(crate) fn event_id(id: &MessageId) -> Text {
@@ -38,7 +40,7 @@ pub(crate) fn render(envelope: &Envelope) -> Bytes {
     field(&mut event, "event", &one_line(&envelope.address));
     match std::str::from_utf8(&envelope.payload) {
         Ok(text) if !text.contains('\0') && !text.starts_with("data:") => {
-            for line in lines(text) {
+            for line in unix_lines(text).split('\n') {
                 field(&mut event, "data", line);
             }
         }
@@ -61,12 +63,13 @@ fn field(event: &mut String, name: &str, value: &str) {
     event.push('\n');
 }
 
-fn lines(text: &str) -> impl Iterator<Item = &str> {
-    // `str::lines` would drop the last empty line and leave single CRs alone.
-    text.split('\n').flat_map(|line| {
-        let line = line.strip_suffix('\r').unwrap_or(line);
-        line.split('\r')
-    })
+/// The text with LF as its only line break.
+fn unix_lines(text: &str) -> Cow<'_, str> {
+    if text.contains('\r') {
+        text.replace("\r\n", "\n").replace('\r', "\n").into()
+    } else {
+        text.into()
+    }
 }
 
 fn one_line(text: &str) -> String {

@@ -11,8 +11,8 @@ mod event;
 mod headers;
 
 pub(crate) use self::{
-    address::{AddressError, check_address, encode_path, read_path},
-    event::{GAP_EVENT, event_id, gap, render},
+    address::{check_address, encode_path, read_path},
+    event::{event_id, gap, render},
     headers::{
         is_forwardable, read_headers, read_retry_after, write_request_headers,
         write_response_headers,
