@@ -23,8 +23,11 @@ use transload_routing::{Index, Pattern};
 
 use super::{config::ListenerConfig, inbound::Intake, request::respond, stream::Hub};
 
-/// The head of a request, and what is read of a body at once, in bytes; a larger head gets 431.
-const BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// The head of a request in bytes; a larger one gets 431.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// What is read of a connection at once, in bytes. Larger than a head may be, since hyper 1.12 does
+/// not answer when a head fills this buffer.
+const BUFFER_BYTES_MAX: usize = 128 * 1024;
 /// The number of header fields; more get 431.
 const HEADERS_MAX: usize = 128;
 /// How long connections may take to finish when the endpoints are gone.
@@ -117,6 +120,7 @@ async fn serve_requests(server: &Arc<Server>, stream: transload_listen::Stream, 
         .header_read_timeout(server.config.header_timeout.get())
         .max_buf_size(BUFFER_BYTES_MAX)
         .max_headers(HEADERS_MAX)
+        .max_header_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let served = tokio::select! {
