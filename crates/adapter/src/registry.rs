@@ -118,6 +118,12 @@ impl fmt::Debug for AnyTarget {
     }
 }
 
+/// A target of any type, to show what happens to one that belongs to another adapter.
+#[cfg(test)]
+pub(crate) fn any_target(target: impl Any + Send + Sync) -> AnyTarget {
+    AnyTarget(Arc::new(target))
+}
+
 /// A target that was read, and what there is to say about it.
 #[derive(Clone, Debug)]
 pub struct PreparedTarget {

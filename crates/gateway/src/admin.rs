@@ -1,0 +1,124 @@
+//! The admin address: health, readiness and metrics.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    Router,
+    extract::State as Extract,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+use transload_envelope::Timestamp;
+
+use crate::{
+    dispatch::Shared,
+    metrics::Metrics,
+    status::{AdapterState, Stage, Status},
+    storage::Storage,
+};
+
+/// What the pages are made from.
+#[derive(Clone, Debug)]
+pub(crate) struct State {
+    pub(crate) status: Status,
+    pub(crate) metrics: Metrics,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) storage: Storage,
+}
+
+/// Serves the admin address until `close` fires.
+pub(crate) async fn serve(
+    address: SocketAddr,
+    state: State,
+    tasks: &TaskTracker,
+    close: CancellationToken,
+) -> Result<(), String> {
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        format!("cannot listen on {address}: {error}; choose another address or stop what uses it")
+    })?;
+    info!(%address, "health, readiness and metrics are served");
+    let router = Router::new()
+        .route("/healthz", get(healthy))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(state);
+    tasks.spawn(async move {
+        let serving = axum::serve(listener, router).with_graceful_shutdown(close.cancelled_owned());
+        if let Err(error) = serving.await {
+            warn!(%error, "the admin address is not served any more");
+        }
+    });
+    Ok(())
+}
+
+/// The process is alive and answers.
+async fn healthy() -> &'static str {
+    "ok\n"
+}
+
+/// 200 while messages are taken in and can be stored; a broker that is away does not change that.
+async fn ready(Extract(shown): Extract<State>) -> Response {
+    let stage = shown.status.stage();
+    let store = shown.storage.health();
+    let ready = stage == Stage::Running && store.is_ok();
+    let adapters: serde_json::Map<String, Value> = shown
+        .status
+        .adapters()
+        .into_iter()
+        .map(|(name, adapter)| (name.to_string(), describe(&adapter)))
+        .collect();
+    let body = json!({
+        "ready": ready,
+        "stage": match stage {
+            Stage::Starting => "starting",
+            Stage::Running => "running",
+            Stage::Stopping => "stopping",
+        },
+        "store": match store {
+            Ok(()) => json!("ok"),
+            Err(error) => json!(error.to_string()),
+        },
+        "adapters": adapters,
+    });
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    (status, kind, format!("{body}\n")).into_response()
+}
+
+fn describe(adapter: &AdapterState) -> Value {
+    match adapter {
+        AdapterState::Starting => json!({ "state": "starting" }),
+        AdapterState::Up => json!({ "state": "up" }),
+        AdapterState::Down { reason } => json!({ "state": "down", "reason": reason }),
+        AdapterState::Stopped => json!({ "state": "stopped" }),
+    }
+}
+
+async fn metrics(Extract(shown): Extract<State>) -> Response {
+    refresh(&shown);
+    match shown.metrics.render() {
+        Ok(text) => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], text).into_response()
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+/// Gauges are read when they are asked for, so that they cost nothing in between.
+fn refresh(state: &State) {
+    let now = Timestamp::now();
+    for destination in &state.shared.destinations {
+        let depth = destination.queue.depth();
+        let age = depth.oldest.map_or(0, |oldest| now.remaining(oldest).as_secs());
+        let figures = &destination.metrics;
+        figures.queue_messages.set(i64::try_from(depth.messages).unwrap_or(i64::MAX));
+        figures.queue_bytes.set(i64::try_from(depth.bytes).unwrap_or(i64::MAX));
+        figures.queue_age.set(i64::try_from(age).unwrap_or(i64::MAX));
+    }
+}

@@ -1,0 +1,4 @@
+//! Tests against real brokers and foreign clients, all in one program, so that they share what
+//! takes long to start.
+
+mod fixtures;
