@@ -66,7 +66,7 @@ impl<K, V> Node<K, V> {
         }
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.here.is_empty()
             && self.rest.is_empty()
             && self.literals.is_empty()
