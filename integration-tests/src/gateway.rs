@@ -5,6 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -86,6 +87,26 @@ impl Transload {
     pub async fn until_ready(&self) {
         until("the gateway to be ready", || async {
             (self.admin("/readyz").await?.0 == 200).then_some(())
+        })
+        .await;
+    }
+
+    /// What `/readyz` says about an adapter: `starting`, `up`, `down` or `stopped`.
+    pub async fn adapter_state(&self, adapter: &str) -> Option<String> {
+        let (_, body) = self.admin("/readyz").await?;
+        let body: Value = serde_json::from_str(&body).ok()?;
+        Some(body["adapters"].get(adapter)?.get("state")?.as_str()?.to_owned())
+    }
+
+    /// Waits until an adapter is connected or listens.
+    pub async fn until_up(&self, adapter: &str) {
+        self.until_state(adapter, "up").await;
+    }
+
+    /// Waits until an adapter is in this state.
+    pub async fn until_state(&self, adapter: &str, state: &str) {
+        until(format!("adapter {adapter} to be {state}"), || async {
+            (self.adapter_state(adapter).await? == state).then_some(())
         })
         .await;
     }

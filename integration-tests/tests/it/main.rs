@@ -1,4 +1,7 @@
 //! Tests against real brokers and foreign clients, all in one program, so that they share what
 //! takes long to start.
 
+mod address;
 mod fixtures;
+mod matrix;
+mod peers;
