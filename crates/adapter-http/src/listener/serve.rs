@@ -28,10 +28,10 @@ use transload_routing::{Index, Pattern};
 use super::{config::ListenerConfig, inbound::Intake, request::respond, stream::Hub};
 
 /// The head of a request in bytes; a larger one gets 431.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
+const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// What is read of a connection at once, in bytes. Larger than a head may be, since hyper 1.12 does
 /// not answer when a head fills this buffer.
-const BUFFER_BYTES_MAX: usize = 128 * 1024;
+const BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// The number of header fields; more get 431.
 const HEADERS_MAX: usize = 128;
 /// How long connections may take to finish when the endpoints are gone.

@@ -128,6 +128,11 @@ async fn one_connection_serves_many_requests_in_pieces_of_any_size() {
     stream.write_all(both.as_bytes()).await.unwrap();
     let responses = read_until(&mut stream, "{\"id\":\"three\"}").await;
     assert!(responses.find("two") < responses.find("three"));
+    // One that is refused leaves the connection usable.
+    let refused = "POST /other HTTP/1.1\r\nHost: t\r\nContent-Length: 1\r\n\r\nx";
+    stream.write_all(format!("{refused}{head}webhook-id: four\r\n\r\nx").as_bytes()).await.unwrap();
+    let responses = read_until(&mut stream, "{\"id\":\"four\"}").await;
+    assert_eq!(status(&responses), 404);
     drop(stream);
     rig.ends().await;
 }
