@@ -1,4 +1,5 @@
 //! Tests against real brokers and foreign clients, all in one program, so that they share what
 //! takes long to start.
 
+mod amqp;
 mod fixtures;
