@@ -2,6 +2,7 @@
 //! takes long to start.
 
 mod address;
+mod amqp;
 mod fixtures;
 mod matrix;
 mod peers;
