@@ -172,6 +172,11 @@ pub trait Queue: Send + Sync + fmt::Debug {
     /// Drops the oldest messages that are not leased until no bound is reached, and returns how
     /// many. Their shares are settled as accepted: the bound's policy has decided on them.
     fn drop_oldest(&self) -> u64;
+
+    /// How many messages have been dropped for their age since the queue was opened.
+    fn dropped_by_age(&self) -> u64 {
+        0
+    }
 }
 
 /// A small durable map of bytes to bytes.

@@ -1,1 +1,16 @@
 //! Queues in memory and on disk, leases, retry and dead letters.
+//!
+//! Invariants:
+//! - A queue is first in, first out. A message that was leased is not given out again until it is
+//!   released, and then it has its old place.
+//! - Every queue is bounded in messages, bytes and age. What happens at a bound is decided by
+//!   whoever appends; nothing is dropped here but by age and by [`Queue::drop_oldest`], and both
+//!   are counted.
+//!
+//! [`Queue::drop_oldest`]: transload_adapter::store::Queue::drop_oldest
+
+mod backlog;
+mod memory;
+mod sync;
+
+pub use self::memory::MemoryStore;

@@ -83,6 +83,13 @@ impl Envelope {
         }
     }
 
+    /// Makes a message that has an id already, so that none is generated.
+    pub(crate) fn from_parts(id: MessageId, origin: Arc<Origin>, payload: Bytes) -> Self {
+        let address = origin.address.clone();
+        let headers = Headers::default();
+        Self { id, origin, address, payload, headers, hops: 0, properties: None }
+    }
+
     /// Gives the message the id of its source.
     #[must_use]
     pub fn with_id(mut self, id: MessageId) -> Self {

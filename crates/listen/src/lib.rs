@@ -1,1 +1,22 @@
 //! The accept loop that every listener of the gateway shares.
+//!
+//! Invariants:
+//! - At most [`Settings::connections`] peers are served at once. A peer beyond that is closed at
+//!   once and reported: left in the backlog it would look like a gateway that hangs, while a closed
+//!   connection lets it try another address or come back later.
+//! - A failing `accept` (no file descriptors left, a peer that vanished) never ends the loop and
+//!   never spins: the loop waits and tries again.
+//! - A TLS handshake runs in the task of its own connection and within a time, so one slow peer
+//!   holds up nobody.
+//! - Each connection is one task of the tracker that the caller owns; the loop ends with the stop
+//!   signal, and what becomes of the connections then is for their server to decide.
+
+mod bind;
+mod serve;
+mod stream;
+
+pub use self::{
+    bind::{BindError, Bound},
+    serve::{Connection, Refused, Serve, Settings, serve},
+    stream::{Stream, Tls},
+};

@@ -1,8 +1,26 @@
 //! Patterns, the match index, templates and rules: pure and synchronous.
+//!
+//! Invariants:
+//! - Nothing here does I/O, waits, or knows a protocol; no address and no message makes it panic.
+//! - The cost of routing a message grows with the depth of its address and with the number of
+//!   rules that match, not with the number of rules: see [`Index`] for the exact bound.
+//! - What a pattern, a template or a rendered text may come to has a bound, and exceeding it is an
+//!   error that says so.
+//! - What a rule file says applies in the order of the file.
 
-/// See the helper's work.
-#[derive(Clone, Debug)]
-pub struct Pattern;
-/// See the helper's work.
-#[derive(Clone, Debug)]
-pub struct Template;
+mod error;
+mod index;
+mod pattern;
+mod rule;
+mod template;
+
+pub use self::{
+    error::{PatternError, RenderError, SyntaxError, TemplateError},
+    index::Index,
+    pattern::{Affix, CAPTURES_MAX, Captures, LEVELS_MAX, Level, PATTERN_BYTES_MAX, Pattern},
+    rule::{Considered, FailedTarget, Plan, PlannedTarget, Rule, RuleSet, TargetRule, Verdict},
+    template::{
+        MessageField, Name, Property, RENDERED_BYTES_MAX, Reference, Scope, TEMPLATE_BYTES_MAX,
+        Template,
+    },
+};

@@ -1,0 +1,121 @@
+use std::ops::Range;
+
+use super::{MessageField, Name, Part, Property, Reference, TEMPLATE_BYTES_MAX, Template};
+use crate::TemplateError;
+
+pub(super) fn template(text: &str) -> Result<Template, TemplateError> {
+    if text.len() > TEMPLATE_BYTES_MAX {
+        return Err(TemplateError::new(
+            0..text.len(),
+            format!(
+                "a template has at most {TEMPLATE_BYTES_MAX} bytes, and this has {}",
+                text.len()
+            ),
+        ));
+    }
+    let mut parts = Vec::new();
+    let mut literal = String::new();
+    let mut at = 0;
+    while let Some(left) = text.get(at..).filter(|left| !left.is_empty()) {
+        let plain = left.find(['{', '}']).unwrap_or(left.len());
+        if plain > 0 {
+            literal.push_str(left.get(..plain).unwrap_or_default());
+            at += plain;
+        } else if left.starts_with("{{") || left.starts_with("}}") {
+            literal.push_str(left.get(..1).unwrap_or_default());
+            at += 2;
+        } else {
+            let (reference, length) = braces(left, at)?;
+            if !literal.is_empty() {
+                parts.push(Part::Literal(std::mem::take(&mut literal).into()));
+            }
+            parts.push(Part::Reference(reference));
+            at += length;
+        }
+    }
+    if !literal.is_empty() {
+        parts.push(Part::Literal(literal.into()));
+    }
+    Ok(Template { source: text.into(), parts: parts.into_boxed_slice() })
+}
+
+/// Reads the reference that `left` begins with, and how long it is; `start` is its place.
+fn braces(left: &str, start: usize) -> Result<(Reference, usize), TemplateError> {
+    let Some(inside) = left.strip_prefix('{') else {
+        return Err(TemplateError::new(start..start + 1, "this `}` closes nothing")
+            .help("write `}}` for the character itself"));
+    };
+    let Some((inside, end)) = inside
+        .split_once('}')
+        .filter(|(inside, _)| !inside.contains('{'))
+        .map(|(inside, _)| (inside, inside.len()))
+    else {
+        return Err(TemplateError::new(start..start + 1, "this `{` is not closed")
+            .help("write `{name}` for a value, and `{{` for the character itself"));
+    };
+    let (written, default) = match inside.split_once('|') {
+        Some((written, default)) => (written, Some(default.into())),
+        None => (inside, None),
+    };
+    if written.is_empty() {
+        return Err(TemplateError::new(start..start + end + 2, "there is no name in the braces")
+            .help("write `{name}` for a value, and `{{}}` for the characters themselves"));
+    }
+    let range = start + 1..start + 1 + written.len();
+    let name = name(written, &range)?;
+    Ok((Reference { name, default, range }, end + 2))
+}
+
+fn name(written: &str, range: &Range<usize>) -> Result<Name, TemplateError> {
+    if let Some(plain) = written.strip_suffix("...").filter(|plain| !plain.contains('.')) {
+        return Err(TemplateError::new(
+            range.clone(),
+            "the dots belong to the pattern and not to the template",
+        )
+        .help(format!("write `{{{plain}}}`")));
+    }
+    let Some((kind, name)) = written.split_once('.') else {
+        return capture(written, range);
+    };
+    if name.is_empty() {
+        return Err(TemplateError::new(range.clone(), format!("`{written}` lacks a name")));
+    }
+    let behind = range.start + kind.len() + 1..range.end;
+    match kind {
+        "header" => Ok(Name::Header(name.into())),
+        "attribute" => Ok(Name::Attribute(name.into())),
+        "property" => Property::ALL
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, property)| Name::Property(*property))
+            .ok_or_else(|| {
+                let known: Vec<_> = Property::ALL.iter().map(|(known, _)| *known).collect();
+                TemplateError::new(behind, format!("there is no property `{name}`"))
+                    .help(format!("the properties are {}", known.join(", ")))
+            }),
+        "message" => MessageField::named(name).map(Name::Message).ok_or_else(|| {
+            TemplateError::new(behind, format!("a message has no field `{name}`"))
+                .help("the fields are address, id and source")
+        }),
+        _ => Err(TemplateError::new(
+            range.start..range.start + kind.len(),
+            format!("`{kind}` is not a source of values"),
+        )
+        .help("the sources are header, property, attribute and message; a capture has no dot")),
+    }
+}
+
+fn capture(written: &str, range: &Range<usize>) -> Result<Name, TemplateError> {
+    let fits = |(number, char): (usize, char)| {
+        char == '_' || char.is_ascii_alphabetic() || number > 0 && char.is_ascii_digit()
+    };
+    if written.chars().enumerate().all(fits) {
+        return Ok(Name::Capture(written.into()));
+    }
+    let error = TemplateError::new(range.clone(), format!("`{written}` is not a name"));
+    Err(if written.chars().all(|char| char.is_ascii_digit()) {
+        error.help("give the wildcard a name in the pattern, as in `{device}`, and write that here")
+    } else {
+        error.help("a name is a letter or `_`, then letters, digits and `_`")
+    })
+}
