@@ -134,13 +134,13 @@ pub enum Declare {
     #[default]
     No,
     /// It is created if it is not there.
-    Yes(QueueSettings),
+    Yes(QueueDeclaration),
 }
 
 /// The settings of a queue that is created. One that is there must have the same.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct QueueSettings {
+pub struct QueueDeclaration {
     /// Whether it survives a restart of the broker.
     #[serde(default = "yes")]
     pub durable: bool,
@@ -155,7 +155,7 @@ pub struct QueueSettings {
     pub arguments: Map<String, Value>,
 }
 
-impl Default for QueueSettings {
+impl Default for QueueDeclaration {
     fn default() -> Self {
         Self { durable: true, exclusive: false, auto_delete: false, arguments: Map::new() }
     }
@@ -345,7 +345,7 @@ mod tests {
         let [first, second] = &config.consume[..] else { panic!("two queues") };
         assert_eq!(first.bind.len(), 2);
         assert_eq!(first.address, AddressSource::Queue);
-        assert_eq!(second.declare, Declare::Yes(QueueSettings::default()));
+        assert_eq!(second.declare, Declare::Yes(QueueDeclaration::default()));
         assert_eq!(second.address, AddressSource::Fixed("fixed/address".to_owned()));
         assert!(!format!("{config:?}").contains("\"p\""));
     }

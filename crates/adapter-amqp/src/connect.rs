@@ -1,22 +1,25 @@
 //! One connection: which broker, with which credentials, and what becomes of it.
 
-use std::{future::Future, path::Path, sync::Arc, time::Duration};
+use std::{future::Future, io, path::Path, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, future};
 use lapin::{
-    Connection, ConnectionProperties, ConnectionState, ConnectionStatus, ErrorKind, Event,
+    AsyncTcpStream, Connection, ConnectionProperties, ConnectionState, ConnectionStatus, ErrorKind,
+    Event,
     runtime::default_runtime,
     tcp::{AMQPUriTcpExt, TLSConfig},
     uri::AMQPUri,
 };
 use tokio::{sync::watch, time};
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
-use transload_adapter::{BoxError, ConnectError, Context, Lost};
+use transload_adapter::{BoxError, ConnectError, Lost};
 use transload_envelope::Text;
 
 use crate::{
     config::AmqpConfig,
     error::{Reaction, connect_error, reaction},
+    handshake::Handshake,
 };
 
 /// The client holds 64 frames in memory for each connection, and RabbitMQ would have frames of
@@ -56,7 +59,8 @@ impl Link {
     /// Opens a connection to the first broker that accepts one.
     pub(crate) async fn open(
         config: &AmqpConfig,
-        context: &Context,
+        name: &Text,
+        tasks: &TaskTracker,
         purpose: Purpose,
     ) -> Result<Self, ConnectError> {
         let password = password(config)?;
@@ -67,20 +71,28 @@ impl Link {
                 reason: format!("url: {fault}").into(),
             })?;
             complete(&mut uri, config, password.as_deref());
-            match open_one(uri, config, context, purpose).await {
-                Ok(connection) => return Ok(Self::watched(connection, place, context, purpose)),
+            match open_one(uri, config, name, purpose).await {
+                Ok(connection) => {
+                    return Ok(Self::watched(connection, place, name, tasks, purpose));
+                }
                 Err(error) => failure = worse(failure, locate(&place, error)),
             }
         }
         Err(failure)
     }
 
-    fn watched(connection: Connection, place: String, context: &Context, purpose: Purpose) -> Self {
+    fn watched(
+        connection: Connection,
+        place: String,
+        name: &Text,
+        tasks: &TaskTracker,
+        purpose: Purpose,
+    ) -> Self {
         let (sender, state) = watch::channel(LinkState::Open);
         let events = connection.events_listener();
         let status = connection.status().clone();
-        let name = context.name.clone();
-        context.tasks.spawn(async move {
+        let name = name.clone();
+        tasks.spawn(async move {
             let mut events = std::pin::pin!(events);
             loop {
                 let event = tokio::select! {
@@ -148,40 +160,53 @@ fn tell(state: &LinkState, adapter: &str, place: &str, purpose: Purpose) {
 async fn open_one(
     uri: AMQPUri,
     config: &AmqpConfig,
-    context: &Context,
+    name: &str,
     purpose: Purpose,
 ) -> Result<Connection, ConnectError> {
     let limit = config.connect_timeout.get();
     let runtime = default_runtime().map_err(|error| connect_error("runtime", error))?;
-    // The library connects in a thread of its own, which would outlive this call: so the limit is
-    // set there too.
-    let connecting = Connection::connector(
-        uri,
-        runtime,
-        async move |uri: AMQPUri, runtime| {
-            within(limit, uri.connect_with_config_async(TLSConfig::default(), &runtime)).await
-        },
-        properties(config, context, purpose),
-    );
+    let handshake = Arc::new(Handshake::default());
+    let watcher = Arc::downgrade(&handshake);
+    // This is called in a thread of the library, which outlives a call that was given up.
+    let own_runtime = runtime.clone();
+    let connect = async move |uri: AMQPUri, _| {
+        let connecting = uri.connect_with_config_async(TLSConfig::default(), &own_runtime);
+        let stream = within(limit, connecting).await?;
+        let Some(handshake) = watcher.upgrade() else {
+            return Err(io::Error::from(io::ErrorKind::ConnectionAborted).into());
+        };
+        match &stream {
+            AsyncTcpStream::Plain(tcp) => handshake.watch(tcp.get_ref())?,
+            AsyncTcpStream::Rustls(tls) => handshake.watch(tls.get_ref().0.get_ref())?,
+            // The other kinds are of features that are off.
+            _ => {}
+        }
+        Ok(stream)
+    };
+    let properties = properties(config, name, purpose);
+    let connecting = Connection::connector(uri, runtime, connect, properties);
     match time::timeout(limit.saturating_mul(2), connecting).await {
-        Ok(connection) => connection.map_err(|error| connect_error("connection", error)),
+        Ok(connection) => {
+            handshake.finish();
+            connection.map_err(|error| connect_error("connection", error))
+        }
         Err(_) => Err(ConnectError::Unreachable("connection: the broker does not answer".into())),
     }
 }
 
 async fn within<T>(
     limit: Duration,
-    connecting: impl Future<Output = std::io::Result<T>>,
+    connecting: impl Future<Output = io::Result<T>>,
 ) -> lapin::Result<T> {
     match time::timeout(limit, connecting).await {
         Ok(stream) => Ok(stream?),
-        Err(elapsed) => Err(std::io::Error::from(elapsed).into()),
+        Err(elapsed) => Err(io::Error::from(elapsed).into()),
     }
 }
 
-fn properties(config: &AmqpConfig, context: &Context, purpose: Purpose) -> ConnectionProperties {
-    let name = config.connection_name.clone();
-    let name = name.unwrap_or_else(|| format!("transload {}", context.name));
+fn properties(config: &AmqpConfig, name: &str, purpose: Purpose) -> ConnectionProperties {
+    let own = config.connection_name.clone();
+    let name = own.unwrap_or_else(|| format!("transload {name}"));
     let purpose = match purpose {
         Purpose::Publish => "publish",
         Purpose::Consume => "consume",
@@ -279,5 +304,37 @@ mod tests {
         let config = config("url = 'amqp://h'\npassword_file = '/nowhere/at/all'");
         let error = password(&config).unwrap_err().to_string();
         assert!(error.contains("/nowhere/at/all"), "{error}");
+    }
+
+    async fn open(urls: &str) -> Result<Link, ConnectError> {
+        let config = config(&format!("url = {urls}\nconnect_timeout = '200ms'"));
+        Link::open(&config, &"svc".into(), &TaskTracker::new(), Purpose::Publish).await
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_is_away_is_told_by_its_place_only() {
+        let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = nobody.local_addr().unwrap().port();
+        drop(nobody);
+        let error = open(&format!("['amqp://u:geheim@127.0.0.1:{port}/%2f']")).await.unwrap_err();
+        let ConnectError::Unreachable(source) = &error else { panic!("{error:?}") };
+        assert!(source.to_string().contains(&format!("127.0.0.1:{port}/%2f")), "{source}");
+        assert!(!format!("{error:?} {source}").contains("geheim"));
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_says_nothing_is_given_up_and_hung_up_on() {
+        use tokio::io::AsyncReadExt;
+
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("'amqp://{}'", silent.local_addr().unwrap());
+        let (opened, accepted) = tokio::join!(open(&url), silent.accept());
+        assert!(matches!(opened, Err(ConnectError::Unreachable(_))));
+        // The library's thread must let go of the connection, not wait for ever.
+        let mut said = Vec::new();
+        let (mut socket, _) = accepted.unwrap();
+        let ended = socket.read_to_end(&mut said);
+        time::timeout(Duration::from_secs(10), ended).await.unwrap().unwrap();
+        assert!(said.starts_with(b"AMQP"), "{said:?}");
     }
 }

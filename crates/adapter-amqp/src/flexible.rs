@@ -12,7 +12,7 @@ use serde::{
     },
 };
 
-use crate::config::{AddressSource, Declare, QueueSettings};
+use crate::config::{AddressSource, Declare, QueueDeclaration};
 
 /// One or several, written as the thing itself or as a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,11 +113,11 @@ impl<'de> Deserialize<'de> for Declare {
             }
 
             fn visit_bool<E: Error>(self, truth: bool) -> Result<Declare, E> {
-                Ok(if truth { Declare::Yes(QueueSettings::default()) } else { Declare::No })
+                Ok(if truth { Declare::Yes(QueueDeclaration::default()) } else { Declare::No })
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Declare, A::Error> {
-                QueueSettings::deserialize(MapAccessDeserializer::new(map)).map(Declare::Yes)
+                QueueDeclaration::deserialize(MapAccessDeserializer::new(map)).map(Declare::Yes)
             }
         }
 
@@ -135,7 +135,7 @@ impl JsonSchema for Declare {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let settings = generator.subschema_for::<QueueSettings>();
+        let settings = generator.subschema_for::<QueueDeclaration>();
         json_schema!({ "anyOf": [{ "type": "boolean" }, settings] })
     }
 }

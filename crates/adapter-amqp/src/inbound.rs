@@ -276,11 +276,11 @@ fn argument(value: &Value) -> Result<AMQPValue, ConnectError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::QueueSettings;
+    use crate::config::QueueDeclaration;
 
     #[test]
     fn queue_arguments_keep_their_types() {
-        let settings: QueueSettings = toml::from_str(
+        let settings: QueueDeclaration = toml::from_str(
             "arguments = { x-max-length = 5, x-queue-type = 'quorum', a = [true, 0.5], m = { k = 1 } }",
         )
         .unwrap();

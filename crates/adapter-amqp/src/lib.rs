@@ -13,6 +13,7 @@ mod config;
 mod connect;
 mod error;
 mod flexible;
+mod handshake;
 mod inbound;
 mod lint;
 mod mapping;
@@ -33,7 +34,7 @@ use transload_adapter::{
 pub use self::{
     address::AddressMapping,
     config::{
-        AddressSource, AmqpConfig, AmqpTarget, Bind, Consume, Declare, QueueSettings, ServerUrl,
+        AddressSource, AmqpConfig, AmqpTarget, Bind, Consume, Declare, QueueDeclaration, ServerUrl,
     },
     flexible::OneOrMany,
 };
@@ -107,11 +108,13 @@ impl Adapter for AmqpClient {
         config: Arc<AmqpConfig>,
         context: Context,
     ) -> Result<Endpoints<AmqpTarget>, ConnectError> {
-        let publishing = Link::open(&config, &context, Purpose::Publish).await?;
+        let publishing =
+            Link::open(&config, &context.name, &context.tasks, Purpose::Publish).await?;
         let mut states = vec![publishing.state.clone()];
         let mut inbound: Option<Box<dyn Inbound>> = None;
         if consumes(&config, &context) {
-            let consuming = Link::open(&config, &context, Purpose::Consume).await?;
+            let consuming =
+                Link::open(&config, &context.name, &context.tasks, Purpose::Consume).await?;
             states.push(consuming.state.clone());
             inbound = Some(Box::new(Consumers::start(&config, &context, &consuming).await?));
         }

@@ -432,3 +432,45 @@ impl Outbound<AmqpTarget> for Publisher {
         self.link.close().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_positive_confirmation_counts_as_sent() {
+        let mut returned = Returned::default();
+        assert_eq!(returned.verdict(Confirmation::Ack(None)).unwrap(), Sent::Confirmed);
+        for confirmation in [Confirmation::Nack(None), Confirmation::NotRequested] {
+            let verdict = returned.verdict(confirmation);
+            assert!(matches!(verdict, Err(SendError::Failed { .. })), "{verdict:?}");
+        }
+    }
+
+    #[test]
+    fn a_returned_message_is_found_whichever_confirmation_carried_it() {
+        let message = |id: &str, key: &str| Publish {
+            exchange: "x".into(),
+            routing_key: key.into(),
+            properties: lapin::BasicProperties::default().with_message_id(id.into()),
+            payload: bytes::Bytes::new(),
+            own_exchange: false,
+            own_key: true,
+        };
+        let messages = [message("1", "a"), message("2", "b"), message("2", "c")];
+        let mut returned = Returned::default();
+        returned.0.insert((Some("2".into()), "x".into(), "b".into()), "unroutable".to_owned());
+        let mut outcomes: Vec<_> =
+            messages.iter().map(|_| Outcome::Settled(Ok(Sent::Confirmed))).collect();
+        let wish = Wish { mandatory: true, explicit: false };
+        returned.apply(&messages.iter().collect::<Vec<_>>(), &mut outcomes, wish);
+        let sent: Vec<_> =
+            outcomes.iter().map(|outcome| matches!(outcome, Outcome::Settled(Ok(_)))).collect();
+        assert_eq!(sent, [true, false, true]);
+        let verdict = unroutable(&messages[1], "312 NO_ROUTE", wish);
+        assert!(matches!(verdict, SendError::Rejected { .. }));
+        let constant = Publish { own_key: false, ..messages[1].clone() };
+        let verdict = unroutable(&constant, "312 NO_ROUTE", wish);
+        assert!(matches!(verdict, SendError::Failed { .. }));
+    }
+}
