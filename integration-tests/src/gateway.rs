@@ -43,6 +43,24 @@ impl Transload {
         gateway
     }
 
+    /// A gateway with a whole file of its own, which names this port for its admin address and no
+    /// absolute data directory.
+    pub async fn start_file(text: &str, admin: u16) -> Self {
+        let mut gateway = Self { directory: directory("gateway"), admin, process: None };
+        write(&gateway.config(), text);
+        gateway.run().await;
+        gateway
+    }
+
+    /// Writes a configuration with the data directory of another gateway.
+    pub fn configure_as(&self, other: &Self, adapters_and_routes: &str) {
+        let text = format!(
+            "[gateway]\ndata_dir = \"{}\"\n\n{adapters_and_routes}",
+            other.data_dir().display()
+        );
+        write(&self.config(), &text);
+    }
+
     /// Writes another configuration, for the next start.
     pub fn configure(&self, adapters_and_routes: &str) {
         let text = format!(
@@ -95,7 +113,7 @@ impl Transload {
     pub async fn adapter_state(&self, adapter: &str) -> Option<String> {
         let (_, body) = self.admin("/readyz").await?;
         let body: Value = serde_json::from_str(&body).ok()?;
-        Some(body["adapters"].get(adapter)?.get("state")?.as_str()?.to_owned())
+        Some(body.get("adapters")?.get(adapter)?.get("state")?.as_str()?.to_owned())
     }
 
     /// Waits until an adapter is connected or listens.
@@ -133,6 +151,11 @@ impl Transload {
         let mut process = self.process.take().expect("the gateway runs");
         process.signal(End::Terminate);
         process.wait(PATIENCE).await
+    }
+
+    /// Waits until the gateway has ended after a signal.
+    pub async fn ended(&mut self) -> ExitStatus {
+        self.process.take().expect("the gateway runs").wait(PATIENCE).await
     }
 
     /// The process, to freeze it or to look at it.
