@@ -12,6 +12,7 @@
 mod address;
 mod away;
 mod check;
+mod conformance;
 mod defaults;
 mod fixtures;
 mod listener;
