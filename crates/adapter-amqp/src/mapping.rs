@@ -8,9 +8,10 @@
 //! | reply to | `reply_to`, which names a queue; another protocol's address as header `x-reply-to-topic` |
 //! | expiry | `expiration`: milliseconds that are left |
 //! | durable | `delivery_mode` 2 or 1 |
-//! | retain | header `x-retain` |
+//! | retain | header `transload-retain` |
 //! | timestamp | `timestamp`: whole seconds |
-//! | user id | read from `user_id`, never written: it must be the login |
+//! | user id | read from `user_id`, which must be the login; written as header `transload-user-id` |
+//! | hops | header `transload-hops` |
 //! | headers | the header table: sorted by name, repeats as an array |
 
 use std::{collections::BTreeMap, time::Duration};
@@ -34,7 +35,10 @@ use crate::{
 
 const CORRELATION_HEADER: &str = "x-correlation-id";
 const REPLY_TO_TOPIC_HEADER: &str = "x-reply-to-topic";
-const RETAIN_HEADER: &str = "x-retain";
+const RETAIN_HEADER: &str = "transload-retain";
+const HOPS_HEADER: &str = "transload-hops";
+/// Not read back: anybody can write it, while the broker vouches for `user_id`.
+const USER_ID_HEADER: &str = "transload-user-id";
 /// The origin's attribute that tells a topic to reply to from a queue to reply to.
 const REPLY_TO_ATTRIBUTE: &str = "reply_to";
 /// The protocol's name in an origin.
@@ -62,6 +66,7 @@ pub(crate) fn envelope(
     let mut properties = properties_from_amqp(basic, source.mapping, now);
     let mut headers = Headers::default();
     let mut topic = false;
+    let mut hops = 0;
     for (name, value) in basic.headers().iter().flat_map(FieldTable::inner) {
         let value = table::value_from_amqp(value).ok_or_else(|| {
             Text::from(format!("header {name} is nested deeper than {} levels", table::DEPTH_MAX))
@@ -78,6 +83,10 @@ pub(crate) fn envelope(
                 topic = true;
             }
             (RETAIN_HEADER, Value::Bool(retain)) => properties.retain = retain,
+            // More than fit are too many for any gateway.
+            (HOPS_HEADER, Value::Int(count)) => {
+                hops = u8::try_from(count.max(0)).unwrap_or(u8::MAX);
+            }
             (name, value) => headers.push(name, value),
         }
     }
@@ -86,6 +95,7 @@ pub(crate) fn envelope(
     let id = id.map_or_else(MessageId::generate, MessageId::from_source);
     let mut envelope = Envelope::new(origin, delivery.data).with_id(id).with_properties(properties);
     envelope.headers = headers;
+    envelope.hops = hops;
     Ok(envelope)
 }
 
@@ -268,6 +278,12 @@ fn properties_to_amqp(
         } else {
             insert(&mut headers, REPLY_TO_TOPIC_HEADER, AMQPValue::LongString(key.into()));
         }
+    }
+    if let Some(user) = &properties.user_id {
+        insert(&mut headers, USER_ID_HEADER, AMQPValue::LongString((&**user).into()));
+    }
+    if envelope.hops > 0 {
+        insert(&mut headers, HOPS_HEADER, AMQPValue::LongLongInt(envelope.hops.into()));
     }
     if properties.retain {
         insert(&mut headers, RETAIN_HEADER, AMQPValue::Boolean(true));

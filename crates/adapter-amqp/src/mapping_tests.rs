@@ -88,6 +88,8 @@ fn everything_that_amqp_says_arrives() {
     // And leaves again as it came, but for the login's own user id.
     let publish = leave(envelope, "exchange = 'x'").unwrap();
     assert_eq!(publish.properties.user_id(), &None);
+    let headers = publish.properties.headers().clone().unwrap();
+    assert_eq!(headers.inner().get(USER_ID_HEADER), Some(&AMQPValue::LongString("guest".into())));
     assert_eq!(publish.properties.reply_to(), &Some("amq.rabbitmq.reply-to.x/y".into()));
     assert_eq!(publish.properties.timestamp(), &Some(12));
     assert_eq!(publish.properties.expiration(), &Some("1500".into()));
@@ -172,6 +174,20 @@ fn the_target_decides_where_it_goes() {
         assert_eq!(made.exchange.as_str(), exchange);
         assert_eq!(made.routing_key.as_str(), key);
         assert_eq!((made.own_exchange, made.own_key), own);
+    }
+}
+
+#[test]
+fn hops_are_counted_across_gateways() {
+    let mut passed = from_mqtt(Properties::NONE);
+    passed.hops = 3;
+    let published = leave(passed, "exchange = 'x'").unwrap().properties;
+    let back = arrive(published);
+    assert_eq!((back.hops, back.headers.len()), (3, 0));
+    for (count, expected) in [(-1, 0), (300, 255)] {
+        let mut headers = FieldTable::default();
+        headers.insert(HOPS_HEADER.into(), AMQPValue::LongInt(count));
+        assert_eq!(arrive(BasicProperties::default().with_headers(headers)).hops, expected);
     }
 }
 

@@ -72,12 +72,14 @@ impl Settler {
 
     async fn serve(&mut self) -> lapin::Result<()> {
         let mut run = Vec::new();
+        // Keeps the credits of what the broker does not know of yet.
+        let mut applied = Vec::new();
         let mut held = Held::new();
         let mut flush_at = None;
         let mut stopping = false;
         loop {
             match self.wake(&mut run, &held, flush_at, stopping).await {
-                Wake::Run => self.apply(&mut run, &mut held, stopping).await?,
+                Wake::Run => self.apply(&mut run, &mut applied, &mut held, stopping).await?,
                 Wake::Due => self.release_due(&mut held, Instant::now()).await?,
                 Wake::Stop => {
                     stopping = true;
@@ -91,8 +93,10 @@ impl Settler {
             }
             let overdue = flush_at.is_some_and(|at| at <= Instant::now());
             self.acknowledge(overdue || stopping).await?;
-            run.clear();
             let waiting = self.with_unacked(|unacked| unacked.accepted()) > 0;
+            if !waiting {
+                applied.clear();
+            }
             let later = || flush_at.unwrap_or_else(|| Instant::now() + SCATTERED_WAIT);
             flush_at = (waiting && !overdue).then(later);
             if stopping && held.is_empty() && self.with_unacked(|unacked| unacked.is_empty()) {
@@ -126,6 +130,7 @@ impl Settler {
     async fn apply(
         &mut self,
         run: &mut Vec<Settled>,
+        applied: &mut Vec<Settled>,
         held: &mut Held,
         stopping: bool,
     ) -> lapin::Result<()> {
@@ -134,6 +139,7 @@ impl Settler {
             match settled.settlement {
                 Settlement::Accepted | Settlement::Unrouted | Settlement::Replied(_) => {
                     self.with_unacked(|unacked| unacked.accept(tag));
+                    applied.push(settled);
                 }
                 Settlement::Rejected { .. } => self.give_back(tag, false).await?,
                 Settlement::Released { after } if stopping || after.is_zero() => {

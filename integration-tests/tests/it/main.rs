@@ -10,6 +10,7 @@
 )]
 
 mod address;
+mod amqp;
 mod away;
 mod check;
 mod conformance;

@@ -46,7 +46,7 @@ const ID_BYTES_MAX: usize = 255;
 const HEADERS_MAX: usize = 1024;
 
 /// The longest wait that a peer may ask for.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+const RETRY_AFTER_MAX: Duration = Duration::from_hours(24);
 
 /// Fields that belong to one hop (RFC 9110, section 7.6.1), to the framing of one message, or to
 /// one pair of client and server.

@@ -274,8 +274,10 @@ impl<'a> Check<'a> {
 
     fn hide_if_secret(&mut self, file: FileId, value: &Value<'_>, view: Option<View<'_>>) {
         let span = value.span();
-        let written =
-            value.get_ref().as_str().filter(|_| !self.expanded.contains(&(file, span.start)));
+        let written = value
+            .get_ref()
+            .as_str()
+            .filter(|text| !self.expanded.contains(&(file, span.start)) && !text.contains("://"));
         if let (Some(text), true) = (written, view.is_some_and(View::is_secret)) {
             self.hidden_spans.push((file, document::inner(&span)));
             self.hide_text(text, "***");

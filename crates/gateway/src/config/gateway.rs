@@ -61,9 +61,10 @@ impl<'a> Check<'a> {
         if let Some(admin) = keys.admin {
             let address = admin.get_ref().0;
             settings.admin = Some(address);
-            if !address.ip().is_loopback() && !keys.admin_allow_remote {
+            if !address.ip().is_loopback() && !keys.insecure_without_authentication {
                 let place = Place { file, span: admin.span() };
-                let help = "use \"127.0.0.1:…\", or say `admin_allow_remote = true`".to_owned();
+                let help = "use \"127.0.0.1:…\", or say `insecure_without_authentication = true`"
+                    .to_owned();
                 let message = "other machines can reach this address, and it asks nobody for a \
                                password";
                 self.report(Finding::error(place, message).with_help(help));

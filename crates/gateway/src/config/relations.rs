@@ -91,8 +91,10 @@ impl Check<'_> {
             if !is_client || !route.from.contains(&target.adapter) {
                 continue;
             }
+            // What a pattern that starts with a wildcard takes depends on more than the address.
+            let patterns = route.patterns.iter().filter(|pattern| first(pattern) != First::Wild);
             let back = templates.iter().find(|(_, _, template)| {
-                route.patterns.iter().any(|pattern| returns(template.as_str(), pattern))
+                patterns.clone().any(|pattern| returns(template.as_str(), pattern))
             });
             if let Some((key, key_place, _)) = back {
                 let message = format!(

@@ -21,10 +21,10 @@ pub(super) struct GatewayKeys {
     /// "127.0.0.1:9640". Without it there is no such address.
     #[schemars(with = "Option<String>")]
     pub(super) admin: Option<Spanned<SocketText>>,
-    /// Allows an `admin` address that other machines can reach, although it asks nobody for a
-    /// password. Default: false.
+    /// Must be true for an `admin` address that other machines can reach, since it asks nobody for
+    /// a password. Default: false.
     #[serde(default)]
-    pub(super) admin_allow_remote: bool,
+    pub(super) insecure_without_authentication: bool,
     /// How long messages in flight may take to finish after a signal to stop. Default: "10s".
     pub(super) drain_timeout: Option<HumanDuration>,
     /// How many bytes all queues on disk may take together; at this bound, sources wait or are

@@ -113,7 +113,7 @@ fn root() {
     one(
         "[gateway]\nadmin = \"0.0.0.0:1\"\n",
         "8:9 other machines can reach this address, and it asks nobody for a password -> use \
-         \"127.0.0.1:…\", or say `admin_allow_remote = true`",
+         \"127.0.0.1:…\", or say `insecure_without_authentication = true`",
     );
     one(
         "[gateway]\nadmin = \"localhost\"\n",
