@@ -10,7 +10,8 @@
 //! [`Queue::drop_oldest`]: transload_adapter::store::Queue::drop_oldest
 
 mod backlog;
+pub mod journal;
 mod memory;
 mod sync;
 
-pub use self::memory::MemoryStore;
+pub use self::{journal::JournalStore, memory::MemoryStore};
