@@ -5,6 +5,7 @@
   amqp.py URL declare QUEUE [--bind EXCHANGE KEY]... [--argument NAME JSON]...
   amqp.py URL depth QUEUE                                    prints {"messages": N}
   amqp.py URL delete QUEUE
+  amqp.py URL exchange NAME                                  a topic exchange
 """
 
 import argparse
@@ -78,6 +79,11 @@ def delete(channel, arguments):
     emit(ok=True)
 
 
+def exchange(channel, arguments):
+    channel.exchange_declare(arguments.queue, "topic", durable=True)
+    emit(ok=True)
+
+
 def declare_only(channel, arguments):
     declare(channel, arguments)
     emit(ok=True)
@@ -100,7 +106,7 @@ def main():
         command.add_argument("--no-ack", action="store_true")
         command.add_argument("--declare", action="store_true")
         command.set_defaults(run=run)
-    for name, run in [("depth", depth), ("delete", delete)]:
+    for name, run in [("depth", depth), ("delete", delete), ("exchange", exchange)]:
         command = commands.add_parser(name)
         command.add_argument("queue")
         command.set_defaults(run=run)

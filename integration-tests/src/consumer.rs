@@ -127,9 +127,12 @@ impl Consumer {
         &mut self.process
     }
 
-    /// Ends the client without a word to the server, as a lost device.
-    pub fn vanish(mut self) {
+    /// Ends the client without a word to the server, as a lost device, and returns all that it has
+    /// received.
+    pub fn vanish(mut self) -> Vec<Received> {
         self.process.kill();
+        self.read();
+        std::mem::take(&mut self.received)
     }
 
     /// Ends the client as it likes to end.

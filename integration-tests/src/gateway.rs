@@ -5,6 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -40,6 +41,24 @@ impl Transload {
         let gateway = Self { directory: directory("gateway"), admin, process: None };
         gateway.configure(adapters_and_routes);
         gateway
+    }
+
+    /// A gateway with a whole file of its own, which names this port for its admin address and no
+    /// absolute data directory.
+    pub async fn start_file(text: &str, admin: u16) -> Self {
+        let mut gateway = Self { directory: directory("gateway"), admin, process: None };
+        write(&gateway.config(), text);
+        gateway.run().await;
+        gateway
+    }
+
+    /// Writes a configuration with the data directory of another gateway.
+    pub fn configure_as(&self, other: &Self, adapters_and_routes: &str) {
+        let text = format!(
+            "[gateway]\ndata_dir = \"{}\"\n\n{adapters_and_routes}",
+            other.data_dir().display()
+        );
+        write(&self.config(), &text);
     }
 
     /// Writes another configuration, for the next start.
@@ -90,6 +109,26 @@ impl Transload {
         .await;
     }
 
+    /// What `/readyz` says about an adapter: `starting`, `up`, `down` or `stopped`.
+    pub async fn adapter_state(&self, adapter: &str) -> Option<String> {
+        let (_, body) = self.admin("/readyz").await?;
+        let body: Value = serde_json::from_str(&body).ok()?;
+        Some(body.get("adapters")?.get(adapter)?.get("state")?.as_str()?.to_owned())
+    }
+
+    /// Waits until an adapter is connected or listens.
+    pub async fn until_up(&self, adapter: &str) {
+        self.until_state(adapter, "up").await;
+    }
+
+    /// Waits until an adapter is in this state.
+    pub async fn until_state(&self, adapter: &str, state: &str) {
+        until(format!("adapter {adapter} to be {state}"), || async {
+            (self.adapter_state(adapter).await? == state).then_some(())
+        })
+        .await;
+    }
+
     /// The value of a metric, summed over its labels; `None` when there is none of the name.
     pub async fn metric(&self, name: &str, labels: &str) -> Option<f64> {
         let (_, text) = self.admin("/metrics").await?;
@@ -112,6 +151,11 @@ impl Transload {
         let mut process = self.process.take().expect("the gateway runs");
         process.signal(End::Terminate);
         process.wait(PATIENCE).await
+    }
+
+    /// Waits until the gateway has ended after a signal.
+    pub async fn ended(&mut self) -> ExitStatus {
+        self.process.take().expect("the gateway runs").wait(PATIENCE).await
     }
 
     /// The process, to freeze it or to look at it.

@@ -1,4 +1,4 @@
-use crate::{Consumer, Python, free_port};
+use crate::{Consumer, Python, Received, free_port};
 
 /// A foreign HTTP server that records what it is sent.
 #[derive(Debug)]
@@ -26,9 +26,9 @@ impl HttpSink {
         self.consumer = Some(client.consume(arguments).await);
     }
 
-    /// Kills the server.
-    pub fn kill(&mut self) {
-        self.consumer = None;
+    /// Kills the server, and returns all that it has received.
+    pub fn vanish(&mut self) -> Vec<Received> {
+        self.consumer.take().map(Consumer::vanish).unwrap_or_default()
     }
 
     /// The server's URL without a path.

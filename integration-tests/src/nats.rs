@@ -60,6 +60,11 @@ impl Nats {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
+    /// The port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Kills the server.
     pub fn kill(&mut self) {
         self.server = None;

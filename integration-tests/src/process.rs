@@ -29,6 +29,8 @@ pub struct Process {
 pub enum End {
     /// SIGTERM: it may tidy up.
     Terminate,
+    /// SIGINT, as by Ctrl-C: it may tidy up.
+    Interrupt,
     /// SIGKILL: it may not.
     Kill,
     /// SIGSTOP: it is frozen, with its connections open.
@@ -117,6 +119,7 @@ impl Process {
         }
         let signal = match end {
             End::Terminate => Signal::TERM,
+            End::Interrupt => Signal::INT,
             End::Kill => Signal::KILL,
             End::Stop => Signal::STOP,
             End::Continue => Signal::CONT,

@@ -1,5 +1,12 @@
 //! The dependency direction of `docs/ARCHITECTURE.md`, held over `cargo metadata`.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
 use std::{collections::BTreeMap, path::Path, process::Command};
 
 use serde_json::Value;

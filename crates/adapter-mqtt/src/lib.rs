@@ -1,1 +1,16 @@
-//! The MQTT adapter: a listener for devices and a client of other brokers.
+//! The MQTT adapter, in two roles: [`MqttListener`], a broker that devices connect to, and a
+//! client of other brokers.
+//!
+//! Invariants:
+//! - A publish is acknowledged only after the routes that want it have settled it and every local
+//!   session that is to have it has it.
+//! - Both versions of the protocol, 3.1.1 and 5, go through one model (`codec`) and one mapping
+//!   (`mapping`).
+
+mod codec;
+mod listener;
+mod mapping;
+mod message;
+mod topic;
+
+pub use listener::{Config as ListenerConfig, MqttListener, Target as ListenerTarget};

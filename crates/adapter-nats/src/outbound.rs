@@ -6,7 +6,12 @@
 //! - Batches are handed to the client one after the other in the order in which `send` was first
 //!   polled; only then do they wait for their confirmations, side by side.
 
-use std::{future::IntoFuture, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    future::IntoFuture,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use async_nats::{
     Client, HeaderMap, Subject,
@@ -36,6 +41,10 @@ use crate::{
 /// How many messages may wait for the confirmation of a stream on one connection.
 const UNCONFIRMED_MAX: usize = 16_384;
 
+/// How many subjects are remembered as permitted on one connection; each further one costs a second
+/// round trip per batch.
+const KNOWN_MAX: usize = 4_096;
+
 /// Publishes over one connection.
 pub(crate) struct NatsOutbound {
     client: Client,
@@ -45,6 +54,8 @@ pub(crate) struct NatsOutbound {
     probe: Option<Probe>,
     mapping: AddressMapping,
     confirm_timeout: Duration,
+    /// Subjects that the server has taken messages for.
+    known: std::sync::Mutex<HashSet<String>>,
     /// Held while a batch is handed over. A Tokio mutex lets waiters in by their order.
     order: Mutex<()>,
 }
@@ -77,6 +88,7 @@ impl NatsOutbound {
             probe,
             mapping: config.address_mapping,
             confirm_timeout: config.confirm_timeout.get(),
+            known: std::sync::Mutex::default(),
             order: Mutex::new(()),
         }
     }
@@ -112,7 +124,7 @@ impl NatsOutbound {
             return results.into_iter().map(|result| result.map(|_| Sent::Unconfirmed)).collect();
         }
         let proof = match &self.probe {
-            Some(probe) => Some(self.unless_lost(probe.prove(self.confirm_timeout)).await),
+            Some(probe) => Some(self.prove(probe, &results).await),
             None => None,
         };
         let verdict = |result: Result<Subject, SendError>| match (result?, proof) {
@@ -141,11 +153,40 @@ impl NatsOutbound {
         Ok(subject)
     }
 
-    /// A lost connection ends every wait on it.
-    async fn unless_lost(&self, proof: impl Future<Output = Proof>) -> Proof {
-        tokio::select! {
-            proof = proof => proof,
-            () = self.link.lost() => Proof::Lost,
+    /// Proves that the server has read what was published.
+    ///
+    /// That the server does not permit a subject comes before the answer, but by way of the
+    /// client's event task, which may run later. So subjects that are new on this connection are
+    /// proved twice: the second answer comes a round trip after the refusal of the first.
+    async fn prove(&self, probe: &Probe, results: &[Result<Subject, SendError>]) -> Proof {
+        let once = || async {
+            tokio::select! {
+                proof = probe.prove(self.confirm_timeout) => proof,
+                () = self.link.lost() => Proof::Lost,
+            }
+        };
+        let proof = once().await;
+        if proof != Proof::Read || self.all_known(results) {
+            return proof;
+        }
+        let proof = once().await;
+        if proof == Proof::Read {
+            self.remember(results);
+        }
+        proof
+    }
+
+    fn all_known(&self, results: &[Result<Subject, SendError>]) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        results.iter().flatten().all(|subject| known.contains(subject.as_str()))
+    }
+
+    fn remember(&self, results: &[Result<Subject, SendError>]) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        for subject in results.iter().flatten() {
+            if known.len() < KNOWN_MAX && !self.link.is_denied(subject) {
+                known.insert(subject.to_string());
+            }
         }
     }
 
@@ -165,11 +206,10 @@ impl NatsOutbound {
         for one in pending {
             results.push(match one {
                 Ok((subject, confirmation)) => self.confirmed(&subject, confirmation, end).await,
-                Err(error) => Err(error),
+                Err(error) => Err(Refused::By(error)),
             });
         }
-        settle_missing_streams(&mut results);
-        results
+        settle_missing_streams(results)
     }
 
     async fn publish_stream(
@@ -192,11 +232,13 @@ impl NatsOutbound {
         subject: &Subject,
         confirmation: PublishAckFuture,
         end: Instant,
-    ) -> Result<Sent, SendError> {
+    ) -> Result<Sent, Refused> {
         let answer = tokio::select! {
             biased;
             answer = timeout_at(end, confirmation.into_future()) => answer,
-            () = self.link.lost() => return Err(SendError::Disconnected(self.link.reason())),
+            () = self.link.lost() => {
+                return Err(Refused::By(SendError::Disconnected(self.link.reason())));
+            }
         };
         let answer = answer.unwrap_or_else(|_| {
             Err(jetstream::context::PublishError::new(PublishErrorKind::TimedOut))
@@ -204,11 +246,25 @@ impl NatsOutbound {
         match answer {
             // A duplicate is in the stream too: this is a message that was sent before.
             Ok(_stored_or_duplicate) => Ok(Sent::Confirmed),
-            Err(_) if self.link.is_lost() => Err(SendError::Disconnected(self.link.reason())),
-            Err(_) if self.link.is_denied(subject) => Err(denied(subject)),
-            Err(error) => Err(error::stream_publish(error)),
+            Err(_) if self.link.is_lost() => {
+                Err(Refused::By(SendError::Disconnected(self.link.reason())))
+            }
+            Err(_) if self.link.is_denied(subject) => Err(Refused::By(denied(subject))),
+            Err(error) if error.kind() == PublishErrorKind::StreamNotFound => {
+                Err(Refused::NoStream(subject.clone()))
+            }
+            Err(error) => Err(Refused::By(error::stream_publish(error))),
         }
     }
+}
+
+/// Why a stream has not stored a message.
+#[derive(Debug)]
+enum Refused {
+    /// No stream takes messages with this subject.
+    NoStream(Subject),
+    /// Something that concerns this message alone, or the whole server.
+    By(SendError),
 }
 
 #[async_trait]
@@ -256,20 +312,24 @@ pub(crate) fn subject(
     Ok(subject)
 }
 
-/// Tells a subject without a stream from a server whose stream is not there yet.
+/// Tells a subject without a stream from a stream that is not there yet.
 ///
-/// When the server stored other messages of the batch, it is the message that has no place, and
-/// holding everything for it would wedge the queue.
-fn settle_missing_streams(results: &mut [Result<Sent, SendError>]) {
-    if !results.iter().any(|result| matches!(result, Ok(Sent::Confirmed))) {
-        return;
-    }
-    for result in results {
-        if let Err(SendError::Busy { reason, .. }) = result {
-            let reason = reason.clone();
-            *result = Err(SendError::Failed { reason });
+/// When other messages of the batch were stored, it is this message that has no place, and holding
+/// everything for it would wedge the queue.
+fn settle_missing_streams(results: Vec<Result<Sent, Refused>>) -> Vec<Result<Sent, SendError>> {
+    let some_stored = results.iter().any(Result::is_ok);
+    let error = |refused| match refused {
+        Refused::By(error) => error,
+        Refused::NoStream(subject) => {
+            let reason = format!("no stream takes messages with the subject {subject}").into();
+            if some_stored {
+                SendError::Failed { reason }
+            } else {
+                SendError::Busy { after: None, reason }
+            }
         }
-    }
+    };
+    results.into_iter().map(|result| result.map_err(error)).collect()
 }
 
 fn denied(subject: &str) -> SendError {
@@ -315,12 +375,15 @@ mod tests {
 
     #[test]
     fn a_missing_stream_holds_everything_unless_others_went_through() {
-        let busy = || Err(SendError::Busy { after: None, reason: "no stream".into() });
-        let mut all = [busy(), busy()];
-        settle_missing_streams(&mut all);
+        let missing = || Err(Refused::NoStream("a.b".into()));
+        let full = || SendError::Busy { after: None, reason: "the stream is full".into() };
+        let all = settle_missing_streams(vec![missing(), missing()]);
         assert!(all.iter().all(|one| matches!(one, Err(SendError::Busy { .. }))));
-        let mut mixed = [Ok(Sent::Confirmed), busy()];
-        settle_missing_streams(&mut mixed);
-        assert!(matches!(mixed, [Ok(Sent::Confirmed), Err(SendError::Failed { .. })]));
+        let mixed =
+            settle_missing_streams(vec![Ok(Sent::Confirmed), missing(), Err(Refused::By(full()))]);
+        assert!(matches!(
+            &*mixed,
+            [Ok(Sent::Confirmed), Err(SendError::Failed { .. }), Err(SendError::Busy { .. })]
+        ));
     }
 }

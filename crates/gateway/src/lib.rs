@@ -15,5 +15,7 @@ mod run;
 mod status;
 mod storage;
 mod supervisor;
+#[cfg(test)]
+mod tests;
 
 pub use self::run::{RunError, Summary, run};

@@ -46,7 +46,8 @@ pub(crate) fn pattern() -> impl Strategy<Value = String> {
         let mut levels: Vec<_> =
             named.map(|(place, level)| level.replace("{}", &format!("{{c{place}}}"))).collect();
         levels.extend(rest.map(str::to_owned));
-        let text = levels.join("/");
+        // A first level that starts with `$` has no capture, and the empty text is no pattern.
+        let text = levels.join("/").replacen("$a{c0}", "$a", 1);
         if text.is_empty() { "a".to_owned() } else { text }
     })
 }

@@ -7,7 +7,8 @@
 //! - Everything read of an answer is bounded.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
+    num::NonZeroU32,
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
@@ -38,10 +39,17 @@ pub(super) struct HttpOutbound {
     fixed: HeaderMap,
     in_flight: Arc<Semaphore>,
     in_flight_max: u32,
-    /// For each target, as many permits as requests may be under way.
-    lanes: Mutex<HashMap<Text, Arc<Semaphore>>>,
-    /// Targets of a constant path that answered 410.
-    gone: Mutex<HashSet<Text>>,
+    lanes: Mutex<HashMap<Text, Lane>>,
+    /// Targets of a constant path that answered 410, with that path: another one, after a reload, is
+    /// worth a try.
+    gone: Mutex<HashMap<Text, String>>,
+}
+
+/// The way to one target.
+struct Lane {
+    concurrency: NonZeroU32,
+    /// One permit for each request that may be under way.
+    permits: Arc<Semaphore>,
 }
 
 impl HttpOutbound {
@@ -77,13 +85,16 @@ impl HttpOutbound {
     }
 
     fn lane(&self, to: Destination<'_, ClientTarget>) -> Arc<Semaphore> {
+        let concurrency = to.target.concurrency.0;
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(lane) = lanes.get(to.name) {
-            return Arc::clone(lane);
+        if let Some(lane) = lanes.get(to.name)
+            && lane.concurrency == concurrency
+        {
+            return Arc::clone(&lane.permits);
         }
-        let lane = Arc::new(Semaphore::new(to.target.concurrency.0.get() as usize));
-        lanes.insert(to.name.into(), Arc::clone(&lane));
-        lane
+        let permits = Arc::new(Semaphore::new(concurrency.get() as usize));
+        lanes.insert(to.name.into(), Lane { concurrency, permits: Arc::clone(&permits) });
+        permits
     }
 
     /// Sends a batch in order and stops at the first message that has to be tried again.
@@ -117,7 +128,7 @@ impl HttpOutbound {
         to: Destination<'_, ClientTarget>,
         message: &Outgoing,
     ) -> Result<Sent, SendError> {
-        if self.is_gone(to.name) {
+        if self.is_gone(to) {
             let reason = "the target answered 410 Gone before and is disabled until the next start";
             return Err(SendError::Rejected { reason: reason.into() });
         }
@@ -155,17 +166,20 @@ impl HttpOutbound {
         Ok(url)
     }
 
-    fn is_gone(&self, name: &str) -> bool {
-        self.gone.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
+    fn is_gone(&self, to: Destination<'_, ClientTarget>) -> bool {
+        let gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        gone.get(to.name).is_some_and(|path| to.target.path.as_ref() == Some(path))
     }
 
     /// 410 says that the path is gone for good; a path that depends on the message speaks for that
     /// message only.
     fn disable(&self, to: Destination<'_, ClientTarget>, message: &Outgoing) {
-        if to.target.path.is_some() && message.arguments.get("path").is_none() {
-            warn!(target_name = to.name, "A target answered 410 Gone and is disabled.");
+        if let Some(path) = &to.target.path
+            && message.arguments.get("path").is_none()
+        {
+            warn!(destination = to.name, "A target answered 410 Gone and is disabled.");
             let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
-            gone.insert(to.name.into());
+            gone.insert(to.name.into(), path.clone());
         }
     }
 }

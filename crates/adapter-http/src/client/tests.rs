@@ -133,8 +133,11 @@ fn short(results: &[Result<Sent, SendError>]) -> Vec<String> {
 
 fn reason(result: &Result<Sent, SendError>) -> String {
     match result {
-        Err(SendError::Busy { reason, .. } | SendError::Failed { reason }) => reason.to_string(),
-        Err(SendError::Rejected { reason }) => reason.to_string(),
+        Err(
+            SendError::Busy { reason, .. }
+            | SendError::Failed { reason }
+            | SendError::Rejected { reason },
+        ) => reason.to_string(),
         Ok(_) | Err(SendError::Disconnected(_)) => panic!("{result:?}"),
     }
 }

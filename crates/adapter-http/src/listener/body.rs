@@ -70,16 +70,17 @@ async fn collect(
     Ok((Bytes::from(collected), held))
 }
 
-/// Reads and forgets a little more of a refused body.
+/// Reads and forgets a little more of a refused body, to its end if that is near.
 pub(super) async fn discard(body: &mut Incoming) {
     let read = async {
         let mut discarded = 0;
         while discarded < DISCARDED_BYTES_MAX
+            && !body.is_end_stream()
             && let Some(Ok(frame)) = body.frame().await
         {
             discarded += frame.data_ref().map_or(0, Bytes::len);
         }
     };
-    // Whether it was all read or not, the connection is closed.
+    // If it was not all read, the connection is closed.
     drop(timeout(DISCARD_TIMEOUT, read).await);
 }

@@ -163,20 +163,19 @@ fn body_refused(error: BodyError, bytes_max: usize) -> Answer {
     }
 }
 
-/// Refuses a request whose body was not read to its end.
+/// Refuses a request whose body may not have been read to its end.
 async fn refuse(
     server: &Server,
     head: &Parts,
     body: &mut Incoming,
     refused: Response<Body>,
 ) -> Response<Body> {
-    server.observer.count(Event::MessageRefused, 1);
-    if body.is_end_stream() {
-        return refused;
+    if head.method == Method::POST || head.method == Method::PUT {
+        server.observer.count(Event::MessageRefused, 1);
     }
     // Reading on would tell a client that asked first to go ahead (RFC 9110, section 10.1.1).
     if !head.headers.contains_key(EXPECT) {
         body::discard(body).await;
     }
-    and_close(refused)
+    if body.is_end_stream() { refused } else { and_close(refused) }
 }

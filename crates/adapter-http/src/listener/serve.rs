@@ -5,15 +5,19 @@
 
 use std::{
     convert::Infallible,
+    future::pending,
     net::SocketAddr,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use transload_adapter::{Context, Event, Observer};
@@ -24,14 +28,16 @@ use transload_routing::{Index, Pattern};
 use super::{config::ListenerConfig, inbound::Intake, request::respond, stream::Hub};
 
 /// The head of a request in bytes; a larger one gets 431.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
+const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// What is read of a connection at once, in bytes. Larger than a head may be, since hyper 1.12 does
 /// not answer when a head fills this buffer.
-const BUFFER_BYTES_MAX: usize = 128 * 1024;
+const BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// The number of header fields; more get 431.
 const HEADERS_MAX: usize = 128;
 /// How long connections may take to finish when the endpoints are gone.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may take after the stop to bring its first request.
+const UNUSED_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What all connections of one listener share.
 pub(super) struct Server {
@@ -111,7 +117,9 @@ impl Serve for Server {
 }
 
 async fn serve_requests(server: &Arc<Server>, stream: transload_listen::Stream, peer: SocketAddr) {
+    let begun = AtomicBool::new(false);
     let service = service_fn(|request| {
+        begun.store(true, Ordering::Relaxed);
         let server = Arc::clone(server);
         async move { Ok::<_, Infallible>(respond(&server, peer, request).await) }
     });
@@ -123,30 +131,42 @@ async fn serve_requests(server: &Arc<Server>, stream: transload_listen::Stream, 
         .max_header_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
-    let served = tokio::select! {
-        served = connection.as_mut() => Some(served),
+    let mut outcome = tokio::select! {
+        outcome = connection.as_mut() => Some(outcome),
         () = server.stop.cancelled() => None,
         () = server.end.cancelled() => None,
     };
-    let served = match served {
-        Some(served) => served,
-        None => {
-            // Idle connections close now, others after their response.
-            connection.as_mut().graceful_shutdown();
-            let last_moment = async {
-                server.end.cancelled().await;
-                tokio::time::sleep(END_TIMEOUT).await;
-            };
-            tokio::select! {
-                served = connection.as_mut() => served,
-                () = last_moment => return,
-            }
-        }
-    };
-    if let Err(error) = served {
+    if outcome.is_none() {
+        // Connections between two requests close now, those with a request after its answer.
+        connection.as_mut().graceful_shutdown();
+        outcome = tokio::select! {
+            outcome = connection.as_mut() => Some(outcome),
+            () = last_moment(server, &begun) => None,
+        };
+    }
+    if let Some(Err(error)) = outcome {
         if error.is_parse() {
             server.observer.count(Event::ProtocolError, 1);
         }
         debug!(%peer, %error, "A connection broke off.");
+    }
+}
+
+/// Resolves when a connection may not last any longer after the stop.
+async fn last_moment(server: &Server, begun: &AtomicBool) {
+    let ended = async {
+        server.end.cancelled().await;
+        sleep(END_TIMEOUT).await;
+    };
+    let unused = async {
+        sleep(UNUSED_TIMEOUT).await;
+        // Browsers open connections that they never use.
+        if begun.load(Ordering::Relaxed) {
+            pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = ended => {}
+        () = unused => {}
     }
 }

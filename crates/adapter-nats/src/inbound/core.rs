@@ -136,7 +136,7 @@ impl Pump {
                 () = shared.context.stop.cancelled(), if !stopping => {
                     stopping = true;
                     // What the server has sent already still comes before the subscriptions end.
-                    for one in self.messages.iter_mut() {
+                    for one in &mut self.messages {
                         if one.subscriber.drain().await.is_err() {
                             return;
                         }

@@ -43,7 +43,10 @@ const PULL_BYTES: usize = 16 * 1024 * 1024;
 pub(super) struct Puller {
     jetstream: JetStream,
     consumer: Consumer<PullConfig>,
-    inbox: Subject,
+    /// What the subjects start with on which answers come; each question has one of its own, so
+    /// that the end of an earlier one is not taken for the end of the present one.
+    inbox: String,
+    questions: u64,
     messages: Subscriber,
     name: String,
     batch: usize,
@@ -84,11 +87,20 @@ impl Puller {
         let ack_wait = config.ack_wait;
         let most = usize::try_from(config.max_batch).ok().filter(|most| *most > 0);
         let batch = usize::from(consume.batch).min(most.unwrap_or(usize::MAX)).max(1);
-        let inbox = Subject::from(shared.client.new_inbox());
-        let messages = shared.client.subscribe(inbox.clone()).await.map_err(|failure| {
+        let inbox = shared.client.new_inbox();
+        let messages = shared.client.subscribe(format!("{inbox}.*")).await.map_err(|failure| {
             ConnectError::Refused { reason: format!("consumer {name}: {failure}").into() }
         })?;
-        Ok(Self { jetstream: jetstream.clone(), consumer, inbox, messages, name, batch, ack_wait })
+        Ok(Self {
+            jetstream: jetstream.clone(),
+            consumer,
+            inbox,
+            questions: 0,
+            messages,
+            name,
+            batch,
+            ack_wait,
+        })
     }
 
     /// How many messages wait in the adapter at most.
@@ -129,7 +141,9 @@ impl Puller {
         let Ok(room) = queue.reserve_many(batch).await else { return Ok(Pulled::Enough) };
         let ask =
             BatchConfig { batch, expires: Some(PULL_EXPIRES), max_bytes, ..BatchConfig::default() };
-        let asked = self.consumer.request_batch(ask, self.inbox.clone()).await;
+        self.questions += 1;
+        let answers = Subject::from(format!("{}.{}", self.inbox, self.questions));
+        let asked = self.consumer.request_batch(ask, answers.clone()).await;
         asked.map_err(|failure| failure.to_string())?;
         let end = Instant::now() + PULL_EXPIRES + PULL_GRACE;
         for place in room {
@@ -140,6 +154,7 @@ impl Puller {
                 let Some(message) = next else { return Ok(Pulled::Enough) };
                 match status(&message)? {
                     Status::Message => break message,
+                    Status::Ended(_) if message.subject != answers => {}
                     Status::Heartbeat => {}
                     Status::Ended(how) => return Ok(how),
                 }

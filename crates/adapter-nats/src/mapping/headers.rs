@@ -169,7 +169,7 @@ fn reserved(name: &str) -> bool {
         name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
     };
     RESERVED.iter().any(|known| name.eq_ignore_ascii_case(known))
-        || RESERVED_PREFIXES.iter().any(|prefix| starts(prefix))
+        || RESERVED_PREFIXES.iter().any(starts)
 }
 
 /// What the headers of a message that came in say.

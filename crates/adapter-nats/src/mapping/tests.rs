@@ -246,7 +246,8 @@ fn typed_values_become_text() {
     envelope.headers.push("bin", Value::Bytes(Bytes::from_static(&[0xff, 0])));
     envelope.headers.push("list", Value::List(vec![Value::Int(1), Value::Float(f64::NAN)]));
     let (headers, _) = outgoing(&envelope, Outbound::default(), NOW);
-    for (name, wanted) in [("n", "7"), ("t", "true"), ("bin", "/wA="), ("list", "[1,null]")] {
+    for (name, wanted) in [("n", "7"), ("t", "true"), ("bin", "base64:/wA="), ("list", "[1,null]")]
+    {
         assert_eq!(lines(&headers, name), [wanted]);
     }
 }

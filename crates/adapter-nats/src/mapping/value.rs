@@ -5,7 +5,8 @@ use serde_json::{Map, Number, Value as Json};
 use transload_envelope::Value;
 
 /// The text of a value: numbers and truth values as JSON writes them, a point in time as
-/// milliseconds since the epoch, bytes as base64 unless they are text, lists and maps as JSON.
+/// milliseconds since the epoch, bytes as base64 behind
+/// `base64:` unless they are text, lists and maps as JSON.
 pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
@@ -17,7 +18,7 @@ pub(super) fn text(value: &Value) -> String {
         Value::Timestamp(time) => time.unix_ms.to_string(),
         Value::Bytes(bytes) => match std::str::from_utf8(bytes) {
             Ok(text) => text.to_owned(),
-            Err(_) => STANDARD.encode(bytes),
+            Err(_) => format!("base64:{}", STANDARD.encode(bytes)),
         },
         Value::List(_) | Value::Map(_) => json(value).to_string(),
     }

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use transload_envelope::Outgoing;
 
-use super::script::{Reaction, Script, SentMessage, Shared};
+use super::script::{ConnectFault, Reaction, Script, SentMessage, Shared};
 use crate::{
     Adapter, ConnectError, Context, Delivery, Destination, Endpoints, Inbound, Lint, Outbound,
     Receipt, ReceiveError, SendError, Sent, SettlementQueue, SettlementSender, SourceCapabilities,
@@ -117,10 +117,10 @@ impl Adapter for Fake {
         let Some(shared) = Script::find(&config.script) else {
             return Err(ConnectError::Unusable { reason: "the script is gone".into() });
         };
-        let connection =
-            shared.change(super::script::State::connect).map_err(super::ConnectFault::error)?;
+        let connection = shared.change(|state| state.connect(config.acknowledges));
+        let connection = connection.map_err(ConnectFault::error)?;
         let (settle, settlements) = settlement_channel();
-        context.tasks.spawn(apply(Arc::clone(&shared), settlements, config.acknowledges));
+        context.tasks.spawn(apply(Arc::clone(&shared), settlements));
         let lost = {
             let shared = Arc::clone(&shared);
             Box::pin(async move {
@@ -139,9 +139,9 @@ impl Adapter for Fake {
 }
 
 /// Applies settlements until the last receipt is spent, whether or not anybody receives.
-async fn apply(shared: Arc<Shared>, mut settlements: SettlementQueue, redelivers: bool) {
+async fn apply(shared: Arc<Shared>, mut settlements: SettlementQueue) {
     while let Some(settled) = settlements.recv().await {
-        shared.change(|state| state.settle(settled.tag, settled.settlement.clone(), redelivers));
+        shared.change(|state| state.settle(settled.tag, settled.settlement.clone()));
     }
 }
 

@@ -4,6 +4,7 @@
 //! Everything here panics instead of returning errors, and every wait has a deadline with a
 //! message that says what was waited for.
 
+pub mod conformance;
 mod deadline;
 mod fake;
 mod no_store;

@@ -311,6 +311,7 @@ pub(super) struct State {
     connect_fault: Option<ConnectFault>,
     connect_attempts: u64,
     connection: Option<u64>,
+    redelivers: bool,
 }
 
 impl State {
@@ -321,16 +322,21 @@ impl State {
     pub(super) fn disconnect(&mut self) {
         self.connection = None;
         for (sequence, envelope) in std::mem::take(&mut self.in_flight).into_values() {
-            self.waiting.insert(sequence, Waiting { envelope, not_before: None });
+            if self.redelivers {
+                self.waiting.insert(sequence, Waiting { envelope, not_before: None });
+            } else {
+                self.outcomes.insert(sequence, Settlement::RELEASED);
+            }
         }
     }
 
-    pub(super) fn connect(&mut self) -> Result<u64, ConnectFault> {
+    pub(super) fn connect(&mut self, redelivers: bool) -> Result<u64, ConnectFault> {
         self.connect_attempts += 1;
         if let Some(fault) = self.connect_fault {
             return Err(fault);
         }
         self.disconnect();
+        self.redelivers = redelivers;
         self.connection = Some(self.connect_attempts);
         Ok(self.connect_attempts)
     }
@@ -355,11 +361,11 @@ impl State {
         Some((Tag(self.tag), envelope))
     }
 
-    pub(super) fn settle(&mut self, tag: Tag, settlement: Settlement, redelivers: bool) {
+    pub(super) fn settle(&mut self, tag: Tag, settlement: Settlement) {
         let Some((sequence, envelope)) = self.in_flight.remove(&tag.0) else { return };
         self.settlements.push((envelope.id.clone(), settlement.clone()));
         match settlement {
-            Settlement::Released { after } if redelivers => {
+            Settlement::Released { after } if self.redelivers => {
                 let not_before = (!after.is_zero()).then(|| Instant::now() + after);
                 self.waiting.insert(sequence, Waiting { envelope, not_before });
             }

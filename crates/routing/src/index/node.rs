@@ -54,13 +54,14 @@ impl<K, V> Node<K, V> {
         if let Some(child) = self.literals.get(level) {
             visit(child);
         }
-        if let Some(child) = self.any.as_deref().filter(|_| wildcards) {
+        if !wildcards {
+            return;
+        }
+        if let Some(child) = self.any.as_deref() {
             visit(child);
         }
         for shape in &self.affixed {
-            if (wildcards || shape.prefix_len > 0)
-                && let Some(child) = shape.child_of(level, joined)
-            {
+            if let Some(child) = shape.child_of(level, joined) {
                 visit(child);
             }
         }

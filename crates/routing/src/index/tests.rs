@@ -178,3 +178,18 @@ fn chains_of_wildcards_cost_what_was_stored() {
     let address = vec!["a"; LEVELS_MAX].join("/");
     assert_eq!(chains.walk(&address, |_, ()| {}), LEVELS_MAX + 1);
 }
+
+#[test]
+fn the_texts_around_a_capture_do_not_share_characters() {
+    let mut index = Index::new();
+    index.insert(&pattern("x/aé{mid}éa"), 1, ());
+    index.insert(&pattern("x/a{mid}a"), 2, ());
+    for (address, expected) in [
+        ("x/a", vec![]),
+        ("x/aéa", vec![(2, ())]),
+        ("x/aééa", vec![(1, ()), (2, ())]),
+        ("x/aa", vec![(2, ())]),
+    ] {
+        assert_eq!(found(&index, address), expected, "{address}");
+    }
+}

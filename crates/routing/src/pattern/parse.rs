@@ -109,6 +109,13 @@ impl Parser {
             )
             .help(format!("write `{{{}}}` for a part of one level", capture.name)));
         }
+        if start == 0 && prefix.starts_with('$') {
+            return Err(PatternError::new(
+                0..written.len(),
+                "a first level that starts with `$` cannot hold a capture",
+            )
+            .help("such addresses are internal to their broker, so write the level in full"));
+        }
         self.add(&capture)?;
         Ok(match (whole, rest) {
             (true, true) => Level::Rest { captured: true },

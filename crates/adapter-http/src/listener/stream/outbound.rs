@@ -45,13 +45,12 @@ impl StreamOutbound {
     /// The address of the stream that the message goes to.
     fn stream(&self, target: &ListenerTarget, message: &Outgoing) -> Result<Text, SendError> {
         let path = message.arguments.get("stream").map(|path| &**path);
-        let name = match path.or(target.stream.as_deref()) {
-            Some(path) => Text::from(path.strip_prefix('/').unwrap_or(path)),
-            None => {
-                let prefix = self.hub.settings.prefix.trim_matches('/');
-                let separator = if prefix.is_empty() { "" } else { "/" };
-                Text::from(format!("{prefix}{separator}{}", message.envelope.address))
-            }
+        let name = if let Some(path) = path.or(target.stream.as_deref()) {
+            Text::from(path.strip_prefix('/').unwrap_or(path))
+        } else {
+            let prefix = self.hub.settings.prefix.trim_matches('/');
+            let separator = if prefix.is_empty() { "" } else { "/" };
+            Text::from(format!("{prefix}{separator}{}", message.envelope.address))
         };
         if !self.hub.settings.contain(&name) {
             let reason = format!("no stream is at `/{name}`");

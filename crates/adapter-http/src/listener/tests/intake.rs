@@ -128,6 +128,11 @@ async fn one_connection_serves_many_requests_in_pieces_of_any_size() {
     stream.write_all(both.as_bytes()).await.unwrap();
     let responses = read_until(&mut stream, "{\"id\":\"three\"}").await;
     assert!(responses.find("two") < responses.find("three"));
+    // One that is refused leaves the connection usable.
+    let refused = "POST /other HTTP/1.1\r\nHost: t\r\nContent-Length: 1\r\n\r\nx";
+    stream.write_all(format!("{refused}{head}webhook-id: four\r\n\r\nx").as_bytes()).await.unwrap();
+    let responses = read_until(&mut stream, "{\"id\":\"four\"}").await;
+    assert_eq!(status(&responses), 404);
     drop(stream);
     rig.ends().await;
 }
@@ -176,6 +181,7 @@ async fn what_was_begun_is_finished_after_the_stop() {
     let text = request("POST /hooks/a", "webhook-id: one\r\n", "body");
     let (mut given, mut half, mut idle) =
         (rig.connect().await, rig.connect().await, rig.connect().await);
+    let mut unused = rig.connect().await;
     given.write_all(text.as_bytes()).await.unwrap();
     let delivery = rig.delivery().await;
     let (first, second) = text.split_at(text.len() - 2);
@@ -184,9 +190,9 @@ async fn what_was_begun_is_finished_after_the_stop() {
     let quick = "GET /other HTTP/1.1\r\nHost: t\r\n\r\n";
     idle.write_all(quick.as_bytes()).await.unwrap();
     read_until(&mut idle, "wants this path\"}").await;
-    // The half request has been seen when one that was sent after it is answered.
     rig.context.stop.cancel();
     assert_eq!(soon(idle.read(&mut [0; 1])).await.unwrap(), 0, "the idle connection is closed");
+    assert_eq!(soon(unused.read(&mut [0; 1])).await.unwrap(), 0, "the unused one, too");
     delivery.receipt.settle(Settlement::Accepted);
     assert_eq!(status(&read_to_end(&mut given).await), 202);
     half.write_all(second.as_bytes()).await.unwrap();

@@ -1,0 +1,34 @@
+//! MQTT 3.1.1 and 5 on the wire, from the side of a server: reads what clients send, writes what
+//! servers send, with one model for both versions.
+//!
+//! Invariants:
+//! - Whatever bytes come in, reading ends in a packet or in a [`Fault`] that carries the reason
+//!   code of the specification; it never panics and never takes more than the frame.
+//! - What the specification calls malformed or a protocol error in a single packet is refused
+//!   here: reserved flags, text that is no UTF-8 or holds U+0000, properties that do not belong to
+//!   the packet or come twice, packet identifier 0. What depends on a session is judged there.
+//! - Texts and payloads are slices of the frame; nothing is copied.
+//!
+//! `rumqttc`'s codec was the first thought. It does not check most of the above, so its input would
+//! have to be parsed twice, and it has two models of each packet; the tests use it as an
+//! independent second opinion on every packet.
+
+mod decode;
+mod encode;
+mod packet;
+mod properties;
+mod reader;
+mod reason;
+
+pub(crate) use self::{
+    decode::{decode, frame_length, sniff_version},
+    encode::{PublishHead, connack, disconnect, pingresp, puback, publish_head, suback, unsuback},
+    packet::{
+        Ack, AckKind, ConnAck, Connect, Disconnect, MessageProperties, Packet, Publish, QoS,
+        RetainHandling, Subscribe, SubscribeOptions, Unsubscribe, Version,
+    },
+    reason::{Fault, Reason},
+};
+
+#[cfg(test)]
+mod tests;

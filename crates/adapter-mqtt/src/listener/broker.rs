@@ -1,0 +1,372 @@
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use transload_adapter::{
+    Context, Delivery, Event, Receipt, Settlement, Tag, settlement_channel,
+    store::{Append, AppendTo, QueueId, QueueSettings, Storage, StoreError},
+};
+use transload_envelope::{Arguments, Envelope, Origin, Text, Timestamp};
+use transload_routing::{Index, Pattern};
+
+use super::{
+    config::Config,
+    persist::SessionTable,
+    retained::{Kept, Retained},
+    session::{self, Offer, Queued, Session},
+    sessions::{Claim, Sessions, State},
+    shared::Group,
+    stored,
+    subscriptions::{Receiver, Subscriptions},
+};
+use crate::{codec::QoS, mapping, message::Message};
+
+/// What all connections of a listener share.
+#[derive(Debug)]
+pub(super) struct Broker {
+    pub(super) config: Arc<Config>,
+    pub(super) context: Context,
+    /// What the routes want.
+    interest: Index<usize>,
+    /// To the gateway.
+    pub(super) deliveries: mpsc::Sender<Delivery>,
+    pub(super) subscriptions: Subscriptions,
+    pub(super) retained: Retained,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) table: SessionTable,
+    /// Ends all connections.
+    pub(super) closing: CancellationToken,
+}
+
+/// Where a message went.
+#[derive(Debug, Default)]
+pub(super) struct FanOut {
+    /// How many sessions and groups have it or will have it.
+    pub(super) receivers: u64,
+    /// The queues that it is to be appended to.
+    pub(super) queues: Vec<(QueueId, Arguments)>,
+}
+
+impl Broker {
+    /// Opens the listener's tables and takes up the sessions of before.
+    pub(super) async fn new(
+        config: Arc<Config>,
+        context: Context,
+        deliveries: mpsc::Sender<Delivery>,
+    ) -> Result<Arc<Self>, StoreError> {
+        let name = format!("mqtt/{}", context.name);
+        let mut interest = Index::new();
+        for (number, pattern) in context.interest.patterns.iter().enumerate() {
+            match Pattern::parse(pattern) {
+                Ok(pattern) => drop(interest.insert(&pattern, number, ())),
+                // The configuration was checked; one more check costs nothing.
+                Err(error) => tracing::error!(%pattern, %error, "A route's pattern is not valid."),
+            }
+        }
+        let settings = queue_settings(&config);
+        let broker = Arc::new(Self {
+            interest,
+            deliveries,
+            subscriptions: Subscriptions::new(name.clone(), settings),
+            retained: Retained::load(
+                context.store.table(&format!("{name}/retained"))?,
+                config.max_retained,
+            ),
+            sessions: Arc::new(Sessions::new(config.max_sessions)),
+            table: SessionTable::new(context.store.table(&format!("{name}/sessions"))?),
+            closing: CancellationToken::new(),
+            config,
+            context,
+        });
+        broker.restore().await?;
+        Ok(broker)
+    }
+
+    async fn restore(self: &Arc<Self>) -> Result<(), StoreError> {
+        for (client_id, stored) in self.table.load() {
+            let session = self.session(client_id, true)?;
+            for (filter, subscription) in stored.subscriptions.values() {
+                self.subscriptions.add(filter, &session, *subscription, &self.context).await?;
+            }
+            let state = State { subscriptions: stored.subscriptions, ..State::default() };
+            self.sessions.restore(session, Box::new(state), stored.keep_for);
+        }
+        Ok(())
+    }
+
+    /// Makes a session; one that outlives its connection gets a queue in the store.
+    pub(super) fn session(
+        &self,
+        client_id: Text,
+        outlives: bool,
+    ) -> Result<Arc<Session>, StoreError> {
+        let queue = if outlives {
+            let name = format!("mqtt/{}/session/{client_id}", self.context.name);
+            Some(self.context.store.queue(&name, queue_settings(&self.config))?)
+        } else {
+            None
+        };
+        let bound = session::Bound {
+            messages_max: self.config.max_queued_messages,
+            bytes_max: self.config.max_queued_bytes.as_usize(),
+        };
+        Ok(Arc::new(Session::new(client_id, queue, bound)))
+    }
+
+    /// How long a session is kept that the client wants kept for so long.
+    pub(super) fn keep_for(&self, session_expiry_s: u32) -> Duration {
+        Duration::from_secs(session_expiry_s.into()).min(self.config.session_expiry_max.get())
+    }
+
+    /// Whether some route wants messages of this topic.
+    pub(super) fn wanted_by_routes(&self, topic: &str) -> bool {
+        let mut wanted = false;
+        self.interest.matches(topic, |_, ()| wanted = true);
+        wanted
+    }
+
+    pub(super) fn count(&self, event: Event, by: u64) {
+        if by > 0 {
+            self.context.observer.count(event, by);
+        }
+    }
+
+    /// Gives a message to everyone who has subscribed to it. Those whose messages are to be kept
+    /// safe have it when it was appended to their queues, which is left to the caller.
+    pub(super) fn fan_out(
+        &self,
+        message: &Arc<Message>,
+        from: Option<&Session>,
+        verbatim: bool,
+    ) -> FanOut {
+        let mut fan_out = FanOut::default();
+        for receiver in self.subscriptions.receivers(message, from) {
+            match receiver {
+                Receiver::Group(group) => self.give_group(&mut fan_out, message, &group, verbatim),
+                Receiver::Session { session, qos, retain, subscription_ids } => {
+                    let queued = Queued {
+                        message: Arc::clone(message),
+                        qos,
+                        retain,
+                        subscription_ids,
+                        lease: None,
+                    };
+                    self.give_session(&mut fan_out, &session, queued, verbatim);
+                }
+            }
+        }
+        fan_out
+    }
+
+    fn give_session(
+        &self,
+        fan_out: &mut FanOut,
+        session: &Session,
+        queued: Queued,
+        verbatim: bool,
+    ) {
+        match session.queue.as_ref().filter(|_| queued.qos != QoS::AtMostOnce) {
+            Some(queue) if queue.is_full() => self.count(Event::MessageDropped, 1),
+            Some(queue) => {
+                let Queued { message, qos, retain, subscription_ids, .. } = &queued;
+                let arguments =
+                    stored::arguments(message, *qos, *retain, subscription_ids, verbatim);
+                fan_out.queues.push((queue.id(), arguments));
+                fan_out.receivers += 1;
+            }
+            None => match session.offer(queued) {
+                Offer::Taken => fan_out.receivers += 1,
+                Offer::Full => self.count(Event::MessageDropped, 1),
+                Offer::Away => {}
+            },
+        }
+    }
+
+    fn give_group(
+        &self,
+        fan_out: &mut FanOut,
+        message: &Arc<Message>,
+        group: &Group,
+        verbatim: bool,
+    ) {
+        if message.qos == QoS::AtMostOnce {
+            match group.offer(message) {
+                Offer::Taken => fan_out.receivers += 1,
+                Offer::Full => self.count(Event::MessageDropped, 1),
+                Offer::Away => {}
+            }
+        } else if group.queue.is_full() {
+            self.count(Event::MessageDropped, 1);
+        } else {
+            // The members' own options are applied when one of them is chosen.
+            let arguments = stored::arguments(message, message.qos, message.retain, &[], verbatim);
+            fan_out.queues.push((group.queue.id(), arguments));
+            fan_out.receivers += 1;
+        }
+    }
+
+    /// Publishes a message that no client waits to have acknowledged: a will, or an answer.
+    pub(super) async fn publish_alone(self: Arc<Self>, message: Arc<Message>, origin: Origin) {
+        if self.config.local && message.retain {
+            // What could not be retained was counted and logged; the message goes on.
+            let _ = self.retain(&message).await;
+        }
+        if self.config.local {
+            self.publish_local(&message).await;
+        }
+        if self.wanted_by_routes(&message.topic) {
+            let envelope = mapping::to_envelope(&message, origin);
+            self.deliver_alone(envelope).await;
+        }
+    }
+
+    /// Gives a message to the subscribers, and resolves when their queues have it.
+    pub(super) async fn publish_local(&self, message: &Arc<Message>) {
+        let fan_out = self.fan_out(message, None, true);
+        self.count(Event::MessageLocal, fan_out.receivers);
+        if fan_out.queues.is_empty() {
+            return;
+        }
+        let lost = fan_out.queues.len() as u64;
+        let envelope = stored::verbatim(message, &self.context.name);
+        let append = append(envelope, fan_out.queues);
+        if let Err(error) = self.context.store.append_durably(vec![append]).await {
+            tracing::warn!(%error, topic = %message.topic, "A message was not stored.");
+            self.count(Event::MessageDropped, lost);
+        }
+    }
+
+    /// Hands a message to the routes until they have settled it.
+    async fn deliver_alone(&self, envelope: Envelope) {
+        loop {
+            let (sender, mut settled) = settlement_channel();
+            let credit = tokio::select! {
+                () = self.closing.cancelled() => return,
+                credit = Arc::clone(&self.context.credits).acquire_owned() => credit,
+            };
+            let Ok(credit) = credit else { return };
+            let receipt = Receipt::new(Tag(0), credit, sender);
+            let delivery = Delivery { envelope: envelope.clone(), receipt };
+            if self.deliveries.send(delivery).await.is_err() {
+                return;
+            }
+            match settled.recv().await.map(|settled| settled.settlement) {
+                Some(Settlement::Released { after }) => tokio::select! {
+                    () = self.closing.cancelled() => return,
+                    () = tokio::time::sleep(after.max(Duration::from_millis(50))) => {}
+                },
+                Some(Settlement::Rejected { reason, .. }) => {
+                    tracing::warn!(address = %envelope.address, %reason, "A will or an answer was refused.");
+                    self.count(Event::MessageRefused, 1);
+                    return;
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// Keeps a retained message, or clears one.
+    pub(super) async fn retain(&self, message: &Arc<Message>) -> Result<(), &'static str> {
+        match self.retained.keep(message).await {
+            Kept::Durably => Ok(()),
+            Kept::Full => {
+                tracing::warn!(topic = %message.topic, "There are too many retained messages.");
+                self.count(Event::MessageRefused, 1);
+                Err("there are too many retained messages")
+            }
+            Kept::Failed(error) => {
+                tracing::warn!(%error, topic = %message.topic, "A retained message was not stored.");
+                Err("the retained message could not be stored")
+            }
+        }
+    }
+
+    /// Ends a session: its subscriptions, its queue and what is on its way.
+    pub(super) async fn end_session(
+        self: &Arc<Self>,
+        claim: &mut Claim,
+        will: Option<Arc<Message>>,
+    ) {
+        let session = Arc::clone(&claim.session);
+        for (text, (filter, _)) in std::mem::take(&mut claim.state.subscriptions) {
+            self.subscriptions.remove(&filter, &session, &self.context).await;
+            if session.queue.is_some()
+                && let Err(error) = self.table.unsubscribe(&session.client_id, &text).await
+            {
+                tracing::warn!(client_id = %session.client_id, %error, "A subscription stays stored.");
+            }
+        }
+        claim.state.in_flight.discard();
+        if let Some(queue) = &session.queue {
+            let removed = self.context.store.remove_queue(queue.name()).await;
+            let forgotten = self.table.forget(&session.client_id).await;
+            if let Err(error) = removed.and(forgotten) {
+                tracing::warn!(client_id = %session.client_id, %error, "An ended session stays stored.");
+            }
+        }
+        if let Some(message) = will {
+            self.publish_will(&session.client_id, message);
+        }
+    }
+
+    /// Publishes a will in a task of its own.
+    pub(super) fn publish_will(self: &Arc<Self>, client_id: &Text, message: Arc<Message>) {
+        let origin = Origin::new(self.context.name.clone(), "mqtt", message.topic.clone())
+            .with("client_id", client_id.clone())
+            .with("qos", i64::from(message.qos.bits()))
+            .with("retain", message.retain)
+            .with("will", true);
+        self.context.tasks.spawn(Arc::clone(self).publish_alone(message, origin));
+    }
+
+    /// Publishes wills whose delay has passed and ends sessions whose time has run out, until the
+    /// listener closes.
+    pub(super) async fn keep_time(self: Arc<Self>) {
+        const RETAINED_SWEEP: Duration = Duration::from_mins(1);
+        let mut sweep = tokio::time::Instant::now() + RETAINED_SWEEP;
+        loop {
+            let (clients, next) = self.sessions.due();
+            for client_id in clients {
+                if let Some(message) = self.sessions.take_due_will(&client_id) {
+                    self.publish_will(&client_id, message);
+                }
+                if let Some((mut claim, will)) = self.sessions.take_ended(&client_id) {
+                    self.end_session(&mut claim, will).await;
+                    claim.remove();
+                }
+            }
+            let wake_at = next.map_or(sweep, |next| next.min(sweep));
+            tokio::select! {
+                () = self.closing.cancelled() => break,
+                () = self.sessions.timer_changed.notified() => {}
+                () = tokio::time::sleep_until(wake_at) => {}
+            }
+            if tokio::time::Instant::now() >= sweep {
+                self.count(Event::MessageExpired, self.retained.forget_expired().await);
+                sweep = tokio::time::Instant::now() + RETAINED_SWEEP;
+            }
+        }
+        self.subscriptions.close().await;
+    }
+}
+
+/// An append without a receipt.
+pub(super) fn append(envelope: Envelope, queues: Vec<(QueueId, Arguments)>) -> Append {
+    let to =
+        queues.into_iter().map(|(queue, arguments)| AppendTo { queue, arguments, share: None });
+    Append { envelope, to: to.collect() }
+}
+
+/// Whether a message has no life left.
+pub(super) fn expired(message: &Message) -> bool {
+    message.expires_at.is_some() && message.expired(Timestamp::now())
+}
+
+fn queue_settings(config: &Config) -> QueueSettings {
+    QueueSettings {
+        storage: Storage::Disk,
+        messages_max: config.max_queued_messages as u64,
+        bytes_max: config.max_queued_bytes.get(),
+        age_max: None,
+    }
+}

@@ -1,0 +1,279 @@
+use std::net::{IpAddr, SocketAddr};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use transload_adapter::{
+    Lint,
+    units::{ByteSize, HumanDuration},
+};
+use transload_routing::Pattern;
+
+/// A listener that MQTT devices connect to: a broker of its own, 3.1.1 and 5 on one port.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Address and port to listen on for MQTT over TCP, such as "127.0.0.1:1883". Port 0 takes any
+    /// free one.
+    pub listen: SocketAddr,
+
+    /// A second address for MQTT over WebSocket, at the path "/mqtt".
+    #[serde(default)]
+    pub websocket: Option<SocketAddr>,
+
+    /// Whether devices hear each other by their subscriptions, without any route. When false, what
+    /// they publish goes to routes only.
+    #[serde(default = "yes")]
+    pub local: bool,
+
+    /// Says in so many words that everybody who reaches the address may publish and subscribe:
+    /// needed to listen beyond this machine without authentication.
+    #[serde(default)]
+    pub insecure_bind_without_authentication: bool,
+
+    /// How many clients may be connected at once; one more is closed at once.
+    #[serde(default = "defaults::max_connections")]
+    pub max_connections: usize,
+
+    /// The largest MQTT packet that is taken, header and properties included.
+    #[serde(default = "defaults::max_packet_bytes")]
+    pub max_packet_bytes: ByteSize,
+
+    /// How many messages of one client may wait for their acknowledgement. An MQTT 5 client is
+    /// told; one of 3.1.1 that sends more is not read until there is room.
+    #[serde(default = "defaults::receive_maximum")]
+    pub receive_maximum: u16,
+
+    /// How many messages may be on their way to one client without its acknowledgement. A client
+    /// of MQTT 5 may ask for less.
+    #[serde(default = "defaults::max_in_flight")]
+    pub max_in_flight: u16,
+
+    /// How long the session of a client that went away is kept, at most. Clients of MQTT 5 that
+    /// ask for more are told; for those of 3.1.1 it is how long a session that is not clean lives.
+    #[serde(default = "defaults::session_expiry_max")]
+    pub session_expiry_max: HumanDuration,
+
+    /// How many sessions are kept, those of connected clients included. A new client beyond that
+    /// is refused.
+    #[serde(default = "defaults::max_sessions")]
+    pub max_sessions: usize,
+
+    /// How many subscriptions one session may have.
+    #[serde(default = "defaults::max_subscriptions")]
+    pub max_subscriptions: usize,
+
+    /// How many retained messages are kept. One more is refused, and counted.
+    #[serde(default = "defaults::max_retained")]
+    pub max_retained: usize,
+
+    /// How many messages may wait for one session. When as many wait, newer ones are not queued
+    /// for it, and counted.
+    #[serde(default = "defaults::max_queued_messages")]
+    pub max_queued_messages: usize,
+
+    /// How many bytes of messages may wait for one session; the rest as for `max_queued_messages`.
+    #[serde(default = "defaults::max_queued_bytes")]
+    pub max_queued_bytes: ByteSize,
+
+    /// The longest keep-alive that a client of MQTT 5 is granted; without it, each client's own
+    /// holds, also none at all.
+    #[serde(default)]
+    pub keep_alive_max: Option<HumanDuration>,
+
+    /// How long a client may take from its connection to its whole CONNECT packet.
+    #[serde(default = "defaults::connect_timeout")]
+    pub connect_timeout: HumanDuration,
+}
+
+/// A target of a route: subscribers of the listener.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Target {
+    /// The topic to publish under; without it, the message's address. May hold `{captures}`.
+    #[serde(default)]
+    pub topic: Option<String>,
+
+    /// Quality of service: 0, 1 or 2. Without it, 1, and 0 for messages whose source said that
+    /// they need not be kept.
+    #[serde(default)]
+    #[schemars(range(max = 2))]
+    pub qos: Option<u8>,
+
+    /// Whether the message is kept for later subscribers of its topic. Without it, as the source
+    /// said.
+    #[serde(default)]
+    pub retain: Option<bool>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+mod defaults {
+    use super::{ByteSize, HumanDuration};
+
+    pub(super) fn max_connections() -> usize {
+        10_000
+    }
+    /// A payload of 1 MiB, and room for its topic and properties.
+    pub(super) fn max_packet_bytes() -> ByteSize {
+        ByteSize::from_kib(1024 + 64)
+    }
+    pub(super) fn receive_maximum() -> u16 {
+        256
+    }
+    pub(super) fn max_in_flight() -> u16 {
+        256
+    }
+    pub(super) fn session_expiry_max() -> HumanDuration {
+        HumanDuration::from_hours(7 * 24)
+    }
+    pub(super) fn max_sessions() -> usize {
+        50_000
+    }
+    pub(super) fn max_subscriptions() -> usize {
+        1_000
+    }
+    pub(super) fn max_retained() -> usize {
+        100_000
+    }
+    pub(super) fn max_queued_messages() -> usize {
+        10_000
+    }
+    pub(super) fn max_queued_bytes() -> ByteSize {
+        ByteSize::from_mib(64)
+    }
+    pub(super) fn connect_timeout() -> HumanDuration {
+        HumanDuration::from_secs(10)
+    }
+}
+
+/// The smallest packet bound that lets ordinary CONNECT packets in.
+const PACKET_BYTES_MIN: u64 = 256;
+/// The largest packet that the protocol can say (MQTT 5, section 2.1.4).
+const PACKET_BYTES_MAX: u64 = 268_435_455 + 5;
+
+pub(super) fn lint(config: &Config) -> Vec<Lint> {
+    let mut lints = Vec::new();
+    let addresses = [("listen", Some(config.listen)), ("websocket", config.websocket)];
+    for (key, address) in addresses {
+        let Some(address) = address else { continue };
+        if !is_loopback(address.ip()) && !config.insecure_bind_without_authentication {
+            lints.push(
+                Lint::error(
+                    key,
+                    format!("{address} is reachable from other machines, and anyone may publish"),
+                )
+                .with_help(
+                    "listen on 127.0.0.1, or write `insecure_bind_without_authentication = true` \
+                     where the network itself keeps strangers out",
+                ),
+            );
+        }
+    }
+    if config.websocket == Some(config.listen) && config.listen.port() != 0 {
+        lints.push(Lint::error("websocket", "the address is the same as `listen`"));
+    }
+    let bytes = config.max_packet_bytes.get();
+    if !(PACKET_BYTES_MIN..=PACKET_BYTES_MAX).contains(&bytes) {
+        lints.push(Lint::error("max_packet_bytes", "must be between 256 bytes and 256 MiB"));
+    }
+    for (key, is_zero) in [
+        ("max_connections", config.max_connections == 0),
+        ("receive_maximum", config.receive_maximum == 0),
+        ("max_in_flight", config.max_in_flight == 0),
+        ("max_sessions", config.max_sessions == 0),
+        ("max_subscriptions", config.max_subscriptions == 0),
+        ("max_queued_messages", config.max_queued_messages == 0),
+        ("max_queued_bytes", config.max_queued_bytes.get() == 0),
+        ("connect_timeout", config.connect_timeout.is_zero()),
+    ] {
+        if is_zero {
+            lints.push(Lint::error(key, "must be more than 0, or nothing would ever work"));
+        }
+    }
+    if config.keep_alive_max.is_some_and(|max| max.get().as_secs() == 0) {
+        lints.push(
+            Lint::error("keep_alive_max", "must be at least one second")
+                .with_help("leave the key out to let clients choose"),
+        );
+    }
+    lints
+}
+
+pub(super) fn lint_target(target: &Target) -> Vec<Lint> {
+    let mut lints = Vec::new();
+    if target.qos.is_some_and(|qos| qos > 2) {
+        lints.push(Lint::error("qos", "the quality of service is 0, 1 or 2"));
+    }
+    if let Some(topic) = target.topic.as_deref() {
+        if !crate::topic::is_valid_name(topic) {
+            lints.push(
+                Lint::error("topic", "a topic to publish under is not empty and has no wildcards")
+                    .with_help("captures such as `{device}` take their text from the match"),
+            );
+        } else if crate::topic::is_reserved(topic) {
+            lints.push(Lint::error("topic", "topics that start with `$` are the listener's own"));
+        }
+    }
+    lints
+}
+
+pub(super) fn lint_source(pattern: &str) -> Vec<Lint> {
+    match Pattern::parse(pattern) {
+        Ok(_) if crate::topic::is_reserved(pattern) => vec![Lint::warning(
+            "",
+            "clients cannot publish under topics that start with `$`, so nothing will match",
+        )],
+        Ok(_) | Err(_) => Vec::new(),
+    }
+}
+
+fn is_loopback(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => v4.is_loopback(),
+        IpAddr::V6(v6) => {
+            v6.is_loopback() || v6.to_ipv4_mapped().is_some_and(|v4| v4.is_loopback())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(more: &str) -> Config {
+        toml::from_str(&format!("listen = \"127.0.0.1:0\"\n{more}")).unwrap()
+    }
+
+    #[test]
+    fn findings_name_their_key() {
+        for (text, key) in [
+            ("", None),
+            ("websocket = \"[::1]:0\"", None),
+            ("websocket = \"0.0.0.0:9001\"", Some("websocket")),
+            ("websocket = \"0.0.0.0:9001\"\ninsecure_bind_without_authentication = true", None),
+            ("receive_maximum = 0", Some("receive_maximum")),
+            ("max_packet_bytes = \"1GiB\"", Some("max_packet_bytes")),
+            ("keep_alive_max = \"10ms\"", Some("keep_alive_max")),
+        ] {
+            let found = lint(&config(text));
+            assert_eq!(found.first().map(|lint| &*lint.path), key, "{text}");
+        }
+    }
+
+    #[test]
+    fn targets_are_checked() {
+        for (text, key) in [
+            ("", None),
+            ("topic = \"a/{b}\"\nqos = 2", None),
+            ("qos = 3", Some("qos")),
+            ("topic = \"a/#\"", Some("topic")),
+            ("topic = \"$SYS/a\"", Some("topic")),
+        ] {
+            let target: Target = toml::from_str(text).unwrap();
+            assert_eq!(lint_target(&target).first().map(|lint| &*lint.path), key, "{text}");
+        }
+        assert!(toml::from_str::<Target>("topics = \"a\"").is_err());
+    }
+}

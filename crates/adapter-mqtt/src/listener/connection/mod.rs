@@ -1,0 +1,391 @@
+//! One client's connection: one task, which owns the session while it lasts.
+//!
+//! Invariants:
+//! - Control packets are answered whatever the state of the data path: publishes that have to wait
+//!   for the gateway wait aside, and only when more wait than may does the connection stop reading.
+//! - A publish is acknowledged after the routes have settled it and every local session has it, and
+//!   acknowledgements leave in the order in which the publishes came.
+//! - No lock is held across an await, and nothing here waits for another client, except for the
+//!   one that holds the same session.
+
+mod control;
+mod deliver;
+mod handshake;
+mod publish;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    future::Future,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::{Instant, Sleep};
+use tokio_util::task::TaskTracker;
+use transload_adapter::{
+    Event, Settled,
+    store::{Append, Leased, StoreError},
+};
+use transload_envelope::{Origin, Text};
+
+use self::publish::Slot;
+use super::{
+    broker::{self, Broker},
+    io::{Io, Progress, Wire},
+    sessions::{Claim, Will},
+    stored,
+};
+use crate::{
+    codec::{self, Fault, Publish, QoS, Reason, Version},
+    message::Message,
+};
+
+/// How many bytes may wait to be written before the connection takes no more from its outbox, and
+/// twice of which before it reads no more requests.
+const OUTPUT_BYTES_MAX: usize = 64 * 1024;
+/// How long a peer that is told why it is disconnected may take to read it.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The client went away without a word.
+    Lost,
+    /// DISCONNECT.
+    Disconnected { will: bool },
+    /// The client broke the protocol or a bound.
+    Fault(Fault),
+    /// Another connection has taken the session.
+    TakenOver,
+    /// The listener is shutting down.
+    Shutdown,
+}
+
+/// What the connection has to react to.
+enum Happening {
+    Leave,
+    Closing,
+    Io(std::io::Result<Progress>),
+    Settled,
+    Wake,
+    Leased(Result<Vec<Leased>, StoreError>),
+    Slot(Option<Slot>),
+    Timer,
+}
+
+type Waiting<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
+
+/// Waits for what is there, and for ever for what is not. Cancel-safe.
+async fn ready<T>(waiting: &mut Waiting<T>) -> T {
+    let Some(future) = waiting else { return std::future::pending().await };
+    let output = future.await;
+    *waiting = None;
+    output
+}
+
+/// What a client has said of itself.
+#[derive(Debug)]
+struct Client {
+    version: Version,
+    username: Option<Text>,
+    peer: Text,
+    /// The largest packet that it takes.
+    packet_bytes_max: Option<u32>,
+    /// How many messages may be on their way to it.
+    window: usize,
+    /// Whether it wants reason strings.
+    problem_information: bool,
+    /// After how long without a packet it counts as lost.
+    silence_max: Option<Duration>,
+    /// Whether the session was to end with the connection, which it cannot take back.
+    expires_at_once: bool,
+}
+
+struct Connection {
+    broker: Arc<Broker>,
+    io: Io,
+    client: Client,
+    claim: Claim,
+    aliases: HashMap<u16, Text>,
+    /// Publishes that wait for the gateway to have room.
+    stalled: VecDeque<Publish>,
+    slot: Waiting<Option<Slot>>,
+    lease: Waiting<Result<Vec<Leased>, StoreError>>,
+    settled: Vec<Settled>,
+    appends: Vec<Append>,
+    to_retain: Vec<(Arc<Message>, Option<u64>)>,
+    last_packet: Instant,
+    timer: Pin<Box<Sleep>>,
+    /// Set when the client is done and stalled publishes are not.
+    leaving: Option<End>,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.claim.session.client_id, self.client.peer)
+    }
+}
+
+/// Serves one client from its first byte to its last.
+pub(super) async fn serve(broker: Arc<Broker>, wire: Box<dyn Wire>, peer: SocketAddr) {
+    broker.count(Event::ConnectionOpened, 1);
+    if let Some(connection) = handshake::connect(&broker, Io::new(wire), peer).await {
+        connection.run().await;
+    }
+    broker.count(Event::ConnectionClosed, 1);
+}
+
+impl Connection {
+    async fn run(mut self) {
+        tracing::debug!(connection = ?self, version = self.client.version.name(), "A client has connected.");
+        let end = self.work().await;
+        tracing::debug!(connection = ?self, ?end, "A client has gone.");
+        self.finish(end).await;
+    }
+
+    async fn work(&mut self) -> End {
+        loop {
+            let step = match self.wait().await {
+                Happening::Leave => Err(End::TakenOver),
+                Happening::Closing => Err(End::Shutdown),
+                Happening::Io(Ok(Progress::Read(0)) | Err(_)) => Err(End::Lost),
+                Happening::Io(Ok(Progress::Read(_))) => self.on_input().await,
+                Happening::Io(Ok(Progress::Wrote)) | Happening::Wake => Ok(()),
+                Happening::Settled => self.on_settled(),
+                Happening::Leased(leased) => self.on_leased(leased),
+                Happening::Slot(slot) => self.on_slot(slot).await,
+                Happening::Timer => self.on_timer(),
+            };
+            let step = match step {
+                Ok(()) => self.after().await,
+                Err(end) => Err(end),
+            };
+            match step {
+                Ok(()) => {}
+                // What was read before the client went is still to be handed over.
+                Err(end @ (End::Lost | End::Disconnected { .. }))
+                    if !self.stalled.is_empty() && self.leaving.is_none() =>
+                {
+                    self.leaving = Some(end);
+                }
+                Err(end) => return end,
+            }
+            if let Some(end) = self.leaving.filter(|_| self.stalled.is_empty()) {
+                return end;
+            }
+        }
+    }
+
+    async fn wait(&mut self) -> Happening {
+        let reading = self.leaving.is_none() && self.may_read();
+        let gone = self.leaving.is_some();
+        tokio::select! {
+            () = self.claim.signals.leave.cancelled() => Happening::Leave,
+            () = self.broker.closing.cancelled() => Happening::Closing,
+            progress = self.io.progress(reading), if !gone => Happening::Io(progress),
+            () = self.claim.state.incoming.settlements(&mut self.settled) => Happening::Settled,
+            () = self.claim.session.wake.notified() => Happening::Wake,
+            leased = ready(&mut self.lease) => Happening::Leased(leased),
+            slot = ready(&mut self.slot) => Happening::Slot(slot),
+            () = self.timer.as_mut() => Happening::Timer,
+        }
+    }
+
+    /// Whether the client may be read: not while more waits of it than may.
+    fn may_read(&self) -> bool {
+        let stalled_max = usize::from(self.broker.config.receive_maximum);
+        self.stalled.len() < stalled_max && self.io.output.len() < 2 * OUTPUT_BYTES_MAX
+    }
+
+    /// Handles all whole packets that were read, then does what they have in common.
+    async fn on_input(&mut self) -> Result<(), End> {
+        let bytes_max = self.broker.config.max_packet_bytes.as_usize();
+        let mut outcome = Ok(());
+        while outcome.is_ok() && self.may_read() {
+            outcome = match self.io.next_frame(bytes_max) {
+                Ok(None) => break,
+                Ok(Some(frame)) => {
+                    self.last_packet = Instant::now();
+                    match codec::decode(self.client.version, frame) {
+                        Ok(packet) => self.on_packet(packet).await,
+                        Err(fault) => Err(End::Fault(fault)),
+                    }
+                }
+                Err(fault) => Err(End::Fault(fault)),
+            };
+        }
+        self.dispatch_stalled();
+        self.finish_batch().await;
+        outcome
+    }
+
+    /// What is to be done after every event.
+    async fn after(&mut self) -> Result<(), End> {
+        self.acknowledge()?;
+        self.deliver();
+        self.want_lease();
+        self.want_slot();
+        self.set_timer();
+        if self.leaving.is_none() && self.stalled.is_empty() && self.has_unread() {
+            // Reading was held up in the middle of what was read already.
+            Box::pin(self.on_input()).await?;
+            self.acknowledge()?;
+        }
+        Ok(())
+    }
+
+    /// Whether whole packets wait in the read buffer.
+    fn has_unread(&self) -> bool {
+        let input = self.io.partial();
+        let length = codec::frame_length(input, usize::MAX);
+        matches!(length, Ok(Some(length)) if length <= input.len())
+    }
+
+    /// Sets the timer where something is due earlier than it rings. It is not put off with each
+    /// packet: when it rings too early, it is set anew.
+    fn set_timer(&mut self) {
+        let silence = self.client.silence_max.map(|silence| self.last_packet + silence);
+        let retry = self.claim.state.incoming.next_retry();
+        let earliest = [silence, retry].into_iter().flatten().min();
+        if let Some(at) =
+            earliest.filter(|at| *at < self.timer.deadline() || self.timer.is_elapsed())
+        {
+            self.timer.as_mut().reset(at);
+        } else if earliest.is_none() && self.timer.is_elapsed() {
+            self.timer.as_mut().reset(far_future());
+        }
+    }
+
+    fn on_timer(&mut self) -> Result<(), End> {
+        let now = Instant::now();
+        // A client that is not being read cannot be heard.
+        if !self.may_read() || self.leaving.is_some() {
+            self.last_packet = now;
+        }
+        if self.client.silence_max.is_some_and(|silence| self.last_packet + silence <= now) {
+            let fault = Fault::new(Reason::KEEP_ALIVE_TIMEOUT, "nothing was heard in time");
+            return Err(End::Fault(fault));
+        }
+        Ok(())
+    }
+
+    fn fault(reason: Reason, what: &'static str) -> End {
+        End::Fault(Fault::new(reason, what))
+    }
+
+    /// The attributes of a message from this client.
+    fn origin(&self, message: &Message) -> Origin {
+        let origin = Origin::new(
+            self.broker.context.name.clone(),
+            Text::from_static("mqtt"),
+            message.topic.clone(),
+        )
+        .with(Text::from_static("client_id"), self.claim.session.client_id.clone())
+        .with(Text::from_static("qos"), i64::from(message.qos.bits()))
+        .with(Text::from_static("retain"), message.retain)
+        .with(Text::from_static("peer"), self.client.peer.clone())
+        .with(Text::from_static("protocol_version"), self.client.version.name());
+        match &self.client.username {
+            Some(username) => origin.with(Text::from_static("username"), username.clone()),
+            None => origin,
+        }
+    }
+
+    /// Says goodbye, settles what becomes of the session, and gives it back.
+    async fn finish(mut self, end: End) {
+        self.park().await;
+        let ends_now = self.claim.keep_for.is_zero();
+        let wants_will = match end {
+            End::Disconnected { will } => will,
+            End::Lost | End::Fault(_) | End::TakenOver | End::Shutdown => true,
+        };
+        let will = self.claim.will.take().filter(|_| wants_will);
+        let tasks: TaskTracker = self.broker.context.tasks.clone();
+        let farewell = self.farewell(end);
+        let Self { broker, mut claim, io, .. } = self;
+        if ends_now {
+            broker.end_session(&mut claim, will.map(|will| will.message)).await;
+            claim.remove();
+        } else {
+            match will {
+                Some(Will { message, delay }) if delay.is_zero() => {
+                    broker.publish_will(&claim.session.client_id, message);
+                }
+                will => claim.will = will,
+            }
+            drop(claim);
+        }
+        if farewell {
+            tasks.spawn(say_goodbye(io));
+        }
+    }
+
+    /// Takes the session out of the way of publishers.
+    async fn park(&mut self) {
+        self.lease = None;
+        self.slot = None;
+        let state = &mut self.claim.state;
+        let lost = state.incoming.park();
+        self.broker.count(Event::MessageDropped, lost);
+        state.in_flight.release_shared();
+        let queue = self.claim.session.queue.as_ref().map(|queue| queue.id());
+        let mut keep = Vec::new();
+        for queued in self.claim.session.disconnected() {
+            match (&queued.lease, queue) {
+                (Some(lease), _) => lease.release(),
+                // A retained message that the subscriber has not been sent yet.
+                (None, Some(queue)) if queued.qos != QoS::AtMostOnce => {
+                    let envelope = stored::verbatim(&queued.message, &self.broker.context.name);
+                    let arguments = stored::arguments(
+                        &queued.message,
+                        queued.qos,
+                        queued.retain,
+                        &queued.subscription_ids,
+                        true,
+                    );
+                    keep.push(broker::append(envelope, vec![(queue, arguments)]));
+                }
+                (None, _) => {}
+            }
+        }
+        let count = keep.len() as u64;
+        if count > 0
+            && let Err(error) = self.broker.context.store.append(keep).await
+        {
+            tracing::warn!(%error, "Messages for an offline client were not stored.");
+            self.broker.count(Event::MessageDropped, count);
+        }
+    }
+
+    /// Writes the last packet, where there is one to say; tells whether it is worth waiting for.
+    fn farewell(&mut self, end: End) -> bool {
+        let (reason, text) = match end {
+            End::Lost => return false,
+            End::Disconnected { .. } => return true,
+            End::Fault(fault) => {
+                tracing::info!(connection = ?self, %fault, "A client is disconnected.");
+                self.broker.count(Event::ProtocolError, 1);
+                (fault.reason, Some(fault.what))
+            }
+            End::TakenOver => (Reason::SESSION_TAKEN_OVER, None),
+            End::Shutdown => (Reason::SERVER_SHUTTING_DOWN, None),
+        };
+        let text = text.filter(|_| self.client.problem_information);
+        codec::disconnect(self.io.output.buffer(), self.client.version, reason, text);
+        true
+    }
+}
+
+/// Writes what is left and closes, for as long as the peer may take to read it.
+async fn say_goodbye(mut io: Io) {
+    // A peer that does not read has its connection closed all the same.
+    let _ = tokio::time::timeout(FAREWELL, io.close()).await;
+}
+
+/// So far away that a timer set to it never rings.
+fn far_future() -> Instant {
+    Instant::now() + Duration::from_hours(24 * 365)
+}

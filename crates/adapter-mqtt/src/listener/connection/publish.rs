@@ -1,0 +1,295 @@
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc::OwnedPermit};
+use transload_adapter::{
+    Delivery, Event, Receipt, Settlement,
+    store::{Append, AppendTo, SettleOn},
+};
+use transload_envelope::{Envelope, Text, Timestamp};
+
+use super::{Connection, End, handshake::TOPIC_ALIAS_MAX};
+use crate::{
+    codec::{self, Ack, AckKind, Fault, Publish, QoS, Reason, Version},
+    listener::{broker::FanOut, incoming::Part, stored},
+    mapping,
+    message::Message,
+    topic,
+};
+
+/// Room for one message on its way to the gateway.
+pub(super) struct Slot {
+    credit: OwnedSemaphorePermit,
+    place: OwnedPermit<Delivery>,
+}
+
+/// A Response Topic is a topic name [MQTT-3.3.2-14].
+pub(super) fn check_response_topic(publish: &Publish) -> Result<(), Fault> {
+    let response =
+        publish.properties.as_ref().and_then(|properties| properties.response_topic.as_ref());
+    if response.is_some_and(|topic| !topic::is_valid_name(topic)) {
+        return Err(Fault::protocol("the response topic is not valid"));
+    }
+    Ok(())
+}
+
+impl Connection {
+    /// PUBLISH: checked here, handed over in [`Connection::dispatch_stalled`].
+    pub(super) fn on_publish(&mut self, mut publish: Publish) -> Result<(), End> {
+        self.resolve_alias(&mut publish)?;
+        if !topic::is_valid_name(&publish.topic) {
+            return Err(Self::fault(Reason::TOPIC_NAME_INVALID, "the topic name is not valid"));
+        }
+        check_response_topic(&publish).map_err(End::Fault)?;
+        let incoming = &mut self.claim.state.incoming;
+        if publish.qos == QoS::ExactlyOnce {
+            let stalled = self.stalled.iter().any(|stalled| {
+                stalled.qos == QoS::ExactlyOnce && stalled.packet_id == publish.packet_id
+            });
+            if stalled || incoming.is_pending(publish.packet_id) {
+                return Ok(());
+            }
+            if incoming.is_received(publish.packet_id) {
+                // The PUBREC was lost: it is sent again, and the message is not.
+                let number = incoming.add(publish.packet_id, publish.qos, Reason::SUCCESS);
+                incoming.wanted(number);
+                return Ok(());
+            }
+        }
+        if publish.qos != QoS::AtMostOnce && self.client.version == Version::V5 {
+            let stalled = self.stalled.iter().filter(|stalled| stalled.qos != QoS::AtMostOnce);
+            let unacknowledged = incoming.unacknowledged() + stalled.count();
+            if unacknowledged >= self.broker.config.receive_maximum.into() {
+                return Err(Self::fault(
+                    Reason::RECEIVE_MAXIMUM_EXCEEDED,
+                    "more unacknowledged messages than the receive maximum",
+                ));
+            }
+        }
+        if topic::is_reserved(&publish.topic) {
+            self.broker.count(Event::MessageRefused, 1);
+            incoming.add(publish.packet_id, publish.qos, Reason::TOPIC_NAME_INVALID);
+            return Ok(());
+        }
+        self.stalled.push_back(publish);
+        self.dispatch_stalled();
+        Ok(())
+    }
+
+    fn resolve_alias(&mut self, publish: &mut Publish) -> Result<(), End> {
+        let Some(alias) = publish.topic_alias else { return Ok(()) };
+        if alias > TOPIC_ALIAS_MAX {
+            return Err(Self::fault(
+                Reason::TOPIC_ALIAS_INVALID,
+                "a topic alias above the maximum",
+            ));
+        }
+        if publish.topic.is_empty() {
+            let topic = self.aliases.get(&alias);
+            let unknown = || Self::fault(Reason::PROTOCOL_ERROR, "an unknown topic alias");
+            publish.topic = topic.cloned().ok_or_else(unknown)?;
+        } else {
+            self.aliases.insert(alias, publish.topic.clone());
+        }
+        Ok(())
+    }
+
+    /// Hands over what waits, as far as there is room.
+    pub(super) fn dispatch_stalled(&mut self) {
+        while let Some(publish) = self.stalled.front() {
+            let full = self.claim.state.incoming.len() >= self.broker.config.receive_maximum.into();
+            if full || self.broker.context.stop.is_cancelled() {
+                return;
+            }
+            let slot = if self.broker.wanted_by_routes(&publish.topic) {
+                let Some(slot) = self.free_slot() else { return };
+                Some(slot)
+            } else {
+                None
+            };
+            if let Some(publish) = self.stalled.pop_front() {
+                self.dispatch(publish, slot);
+            }
+        }
+    }
+
+    fn free_slot(&self) -> Option<Slot> {
+        // Who waits already is not to be overtaken.
+        if self.slot.is_some() {
+            return None;
+        }
+        let place = self.broker.deliveries.clone().try_reserve_owned().ok()?;
+        Some(Slot { credit: self.broker.context.try_credit()?, place })
+    }
+
+    /// Begins to wait for room where something needs it.
+    pub(super) fn want_slot(&mut self) {
+        if self.slot.is_some() || self.broker.context.stop.is_cancelled() {
+            return;
+        }
+        let incoming = &self.claim.state.incoming;
+        let retry = incoming.next_retry().is_some_and(|at| at <= tokio::time::Instant::now());
+        let full = incoming.len() >= self.broker.config.receive_maximum.into();
+        let wanted = |publish: &Publish| self.broker.wanted_by_routes(&publish.topic);
+        if !retry && (full || !self.stalled.front().is_some_and(wanted)) {
+            return;
+        }
+        let deliveries = self.broker.deliveries.clone();
+        let context = self.broker.context.clone();
+        self.slot = Some(Box::pin(async move {
+            let credit = context.credit().await?;
+            let place = deliveries.reserve_owned().await.ok()?;
+            Some(Slot { credit, place })
+        }));
+    }
+
+    /// There is room: for what was released first, then for what waits.
+    pub(super) async fn on_slot(&mut self, slot: Option<Slot>) -> Result<(), End> {
+        let Some(slot) = slot else { return Ok(()) };
+        if let Some((tag, sender, envelope)) = self.claim.state.incoming.take_retry() {
+            let receipt = Receipt::new(tag, slot.credit, sender);
+            slot.place.send(Delivery { envelope, receipt });
+        } else if let Some(publish) = self.stalled.pop_front() {
+            self.dispatch(publish, Some(slot));
+        }
+        self.dispatch_stalled();
+        self.finish_batch().await;
+        Ok(())
+    }
+
+    /// Gives a message to the listener's own sessions and to the routes.
+    fn dispatch(&mut self, publish: Publish, slot: Option<Slot>) {
+        let packet_id = publish.packet_id;
+        let message = Arc::new(Message::from_publish(publish, Timestamp::now()));
+        let local = self.broker.config.local;
+        let fan_out = if local {
+            self.broker.fan_out(&message, Some(&self.claim.session), true)
+        } else {
+            FanOut::default()
+        };
+        self.broker.count(Event::MessageLocal, fan_out.receivers);
+        let retain = local && message.retain;
+        if message.qos == QoS::AtMostOnce && slot.is_none() {
+            if retain {
+                self.to_retain.push((message, None));
+            }
+            return;
+        }
+        let incoming = &mut self.claim.state.incoming;
+        let number = incoming.add(packet_id, message.qos, Reason::SUCCESS);
+        // A retained message has found its place, whoever listens now.
+        if fan_out.receivers > 0 || retain {
+            incoming.wanted(number);
+        }
+        if !fan_out.queues.is_empty() {
+            let (tag, sender) = incoming.open(number, Part::Sessions);
+            let share = Receipt::without_credit(tag, sender).share();
+            let to = fan_out.queues.into_iter().map(|(queue, arguments)| AppendTo {
+                queue,
+                arguments,
+                share: Some((share.clone(), SettleOn::Stored)),
+            });
+            let envelope = stored::verbatim(&message, &self.broker.context.name);
+            self.appends.push(Append { envelope, to: to.collect() });
+            share.settle(Settlement::Accepted);
+        }
+        if let Some(slot) = slot {
+            let (tag, sender) = incoming.open(number, Part::Routes);
+            let envelope = mapping::to_envelope(&message, self.origin(&message));
+            let receipt = Receipt::without_credit(tag, sender);
+            slot.place.send(Delivery { envelope: envelope.clone(), receipt });
+            self.claim.state.incoming.keep(number, envelope, slot.credit);
+        }
+        if retain {
+            self.to_retain.push((message, Some(number)));
+        }
+    }
+
+    /// Stores what a batch of packets has left to be stored, at once.
+    pub(super) async fn finish_batch(&mut self) {
+        if !self.appends.is_empty() {
+            let appends = std::mem::take(&mut self.appends);
+            if let Err(error) = self.broker.context.store.append(appends).await {
+                // The receipts were released, so no publisher is told that it was stored.
+                tracing::warn!(%error, "Messages for sessions were not stored.");
+            }
+        }
+        for (message, number) in std::mem::take(&mut self.to_retain) {
+            if let (Err(text), Some(number)) = (self.broker.retain(&message).await, number) {
+                self.claim.state.incoming.failed(number, Reason::QUOTA_EXCEEDED, text);
+            }
+        }
+    }
+
+    /// Settlements have come.
+    pub(super) fn on_settled(&mut self) -> Result<(), End> {
+        for settled in std::mem::take(&mut self.settled) {
+            if let Some((reply, request)) = self.claim.state.incoming.settle(settled) {
+                self.answer(reply, &request);
+            }
+        }
+        self.dispatch_stalled();
+        self.acknowledge()
+    }
+
+    /// Publishes the answer of a route under the request's Response Topic.
+    fn answer(&self, mut reply: Envelope, request: &Envelope) {
+        let Some(topic) = request.properties().reply_to.clone() else {
+            tracing::debug!(address = %request.address, "An answer was not asked for.");
+            return;
+        };
+        if topic::is_reserved(&topic) {
+            self.broker.count(Event::MessageRefused, 1);
+            return;
+        }
+        if reply.properties().correlation.is_none() && request.properties().correlation.is_some() {
+            reply.properties_mut().correlation.clone_from(&request.properties().correlation);
+        }
+        match mapping::from_envelope(&reply, topic, QoS::AtLeastOnce, false) {
+            Ok(message) => {
+                let broker = Arc::clone(&self.broker);
+                let message = Arc::new(message);
+                self.broker
+                    .context
+                    .tasks
+                    .spawn(async move { broker.publish_local(&message).await });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "An answer cannot be published.");
+                self.broker.count(Event::MessageRefused, 1);
+            }
+        }
+    }
+
+    /// Writes the acknowledgements that are due.
+    pub(super) fn acknowledge(&mut self) -> Result<(), End> {
+        while let Some(due) = self.claim.state.incoming.next_due() {
+            let kind = match due.qos {
+                QoS::AtMostOnce => {
+                    self.count_refused(due.reason);
+                    continue;
+                }
+                QoS::AtLeastOnce => AckKind::PubAck,
+                QoS::ExactlyOnce => AckKind::PubRec,
+            };
+            self.count_refused(due.reason);
+            let version = self.client.version;
+            if version == Version::V311 && due.full {
+                // There is no negative acknowledgement in 3.1.1, and a positive one would lose the
+                // message. Closing makes the client send it again [MQTT-3.3.5-2].
+                return Err(Self::fault(due.reason, "a queue is full"));
+            }
+            // What is refused for good is acknowledged to a client of 3.1.1, since sending it
+            // again could not help, and counted.
+            let text = due.text.as_ref().filter(|_| self.client.problem_information);
+            let ack = Ack { kind, packet_id: due.packet_id, reason: due.reason };
+            codec::puback(self.io.output.buffer(), version, ack, text.map(Text::as_ref));
+        }
+        Ok(())
+    }
+
+    fn count_refused(&self, reason: Reason) {
+        if reason.is_failure() && reason != Reason::TOPIC_NAME_INVALID {
+            self.broker.count(Event::MessageRefused, 1);
+        }
+    }
+}

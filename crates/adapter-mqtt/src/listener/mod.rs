@@ -1,0 +1,218 @@
+//! The device listener: an MQTT broker of our own, 3.1.1 and 5 on one port.
+
+mod broker;
+mod config;
+mod connection;
+mod inbound;
+mod incoming;
+mod io;
+mod outbound;
+mod outgoing;
+mod persist;
+mod retained;
+mod session;
+mod sessions;
+mod shared;
+mod stored;
+mod subscriptions;
+mod websocket;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use async_trait::async_trait;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use transload_adapter::{
+    Adapter, ConnectError, Context, Endpoints, Event, Lint, SourceCapabilities, TargetCapabilities,
+};
+use transload_listen::{Bound, Connection, Refused, Serve, Settings};
+
+pub use self::config::{Config, Target};
+use self::{broker::Broker, inbound::DeviceInbound, outbound::DeviceOutbound};
+
+/// How many messages may wait between all connections and the gateway.
+const DELIVERIES_MAX: usize = 1024;
+
+/// The role that devices connect to.
+#[derive(Clone, Copy, Debug)]
+pub struct MqttListener;
+
+#[async_trait]
+impl Adapter for MqttListener {
+    const KIND: &'static str = "mqtt";
+    const ROLE_KEY: &'static str = "listen";
+    const SUMMARY: &'static str = "a broker that MQTT devices connect to";
+    const TEMPLATED: &'static [&'static str] = &["topic"];
+
+    type Config = Config;
+    type Target = Target;
+
+    fn lint(config: &Config) -> Vec<Lint> {
+        config::lint(config)
+    }
+
+    fn lint_target(_: &Config, target: &Target) -> Vec<Lint> {
+        config::lint_target(target)
+    }
+
+    fn lint_source(_: &Config, pattern: &str) -> Vec<Lint> {
+        config::lint_source(pattern)
+    }
+
+    fn describe(config: &Config) -> String {
+        match config.websocket {
+            Some(websocket) => format!("{}, WebSocket {websocket}", config.listen),
+            None => config.listen.to_string(),
+        }
+    }
+
+    fn describe_target(_: &Config, target: &Target) -> String {
+        let mut text = match &target.topic {
+            Some(topic) => format!("topic {topic}"),
+            None => "topic as the address".into(),
+        };
+        if let Some(qos) = target.qos {
+            text.push_str(", QoS ");
+            text.push_str(&qos.to_string());
+        }
+        if target.retain == Some(true) {
+            text.push_str(", retained");
+        }
+        text
+    }
+
+    fn source(_: &Config) -> SourceCapabilities {
+        SourceCapabilities { receives: true, acknowledges: true, refuses: false, replies: true }
+    }
+
+    fn target(_: &Config, _: &Target) -> TargetCapabilities {
+        TargetCapabilities { sends: true, confirms: true, replies: false, carries_headers: true }
+    }
+
+    async fn connect(
+        config: Arc<Config>,
+        context: Context,
+    ) -> Result<Endpoints<Target>, ConnectError> {
+        let bound = open(&config).await?;
+        let (sender, deliveries) = mpsc::channel(DELIVERIES_MAX);
+        let broker = Broker::new(config, context.clone(), sender)
+            .await
+            .map_err(|error| ConnectError::Unreachable(Box::new(error)))?;
+        context.tasks.spawn(Arc::clone(&broker).keep_time());
+        listen(&broker, bound);
+        let closing = Arc::new(broker.closing.clone().drop_guard());
+        Ok(Endpoints {
+            inbound: Some(Box::new(DeviceInbound::new(
+                deliveries,
+                context.stop.clone(),
+                Arc::clone(&closing),
+            ))),
+            outbound: Some(Arc::new(DeviceOutbound::new(broker, closing))),
+            lost: Box::pin(std::future::pending()),
+        })
+    }
+}
+
+/// Ends all connections when both endpoints are gone.
+type Closing = Arc<DropGuard>;
+
+struct Sockets {
+    tcp: Bound,
+    websocket: Option<Bound>,
+}
+
+async fn open(config: &Config) -> Result<Sockets, ConnectError> {
+    let bind = async |address: SocketAddr| {
+        Bound::new(address)
+            .await
+            .map_err(|error| ConnectError::Unusable { reason: error.to_string().into() })
+    };
+    let websocket = match config.websocket {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
+    Ok(Sockets { tcp: bind(config.listen).await?, websocket })
+}
+
+fn listen(broker: &Arc<Broker>, sockets: Sockets) {
+    let stop = accepting(broker);
+    let settings = Settings {
+        connections: Arc::new(Semaphore::new(broker.config.max_connections)),
+        tls: None,
+        stop,
+        tasks: broker.context.tasks.clone(),
+    };
+    let name = &broker.context.name;
+    tracing::info!(adapter = %name, address = %sockets.tcp.address(), "Listening for MQTT.");
+    let tcp = Arc::new(Tcp(Arc::clone(broker)));
+    settings.tasks.spawn(transload_listen::serve(sockets.tcp, settings.clone(), tcp));
+    if let Some(websocket) = sockets.websocket {
+        let address = websocket.address();
+        tracing::info!(adapter = %name, %address, "Listening for MQTT over WebSocket.");
+        let server = Arc::new(WebSocket(Arc::clone(broker)));
+        settings.tasks.spawn(transload_listen::serve(websocket, settings.clone(), server));
+    }
+}
+
+/// Fires when no more connections are to be accepted: at the stop signal, or when the endpoints
+/// are gone.
+fn accepting(broker: &Arc<Broker>) -> CancellationToken {
+    let stop = broker.closing.child_token();
+    let ended = stop.clone();
+    let stopped = broker.context.stop.clone();
+    broker.context.tasks.spawn(async move {
+        tokio::select! {
+            () = ended.cancelled() => {}
+            () = stopped.cancelled() => ended.cancel(),
+        }
+    });
+    stop
+}
+
+fn refused(broker: &Broker, peer: SocketAddr, why: &Refused) {
+    broker.count(Event::ConnectionRefused, 1);
+    match why {
+        Refused::TooManyConnections => {
+            tracing::warn!(%peer, "A client was turned away: there are too many connections.");
+        }
+        Refused::Handshake(error) => tracing::info!(%peer, %error, "A TLS handshake failed."),
+    }
+}
+
+struct Tcp(Arc<Broker>);
+
+impl Serve for Tcp {
+    async fn serve(self: Arc<Self>, connection: Connection) {
+        let Connection { stream, peer, permit } = connection;
+        connection::serve(Arc::clone(&self.0), Box::new(stream), peer).await;
+        drop(permit);
+    }
+
+    fn refused(&self, peer: SocketAddr, why: &Refused) {
+        refused(&self.0, peer, why);
+    }
+}
+
+struct WebSocket(Arc<Broker>);
+
+impl Serve for WebSocket {
+    async fn serve(self: Arc<Self>, connection: Connection) {
+        let Connection { stream, peer, permit } = connection;
+        let broker = &self.0;
+        let bytes_max = broker.config.max_packet_bytes.as_usize();
+        let handshake = websocket::accept(stream, bytes_max);
+        match tokio::time::timeout(broker.config.connect_timeout.get(), handshake).await {
+            Ok(Ok(wire)) => connection::serve(Arc::clone(broker), Box::new(wire), peer).await,
+            Ok(Err(error)) => {
+                broker.count(Event::ConnectionRefused, 1);
+                tracing::info!(%peer, %error, "A WebSocket handshake failed.");
+            }
+            Err(_) => broker.count(Event::ConnectionRefused, 1),
+        }
+        drop(permit);
+    }
+
+    fn refused(&self, peer: SocketAddr, why: &Refused) {
+        refused(&self.0, peer, why);
+    }
+}

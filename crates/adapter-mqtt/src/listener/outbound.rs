@@ -1,0 +1,126 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use transload_adapter::{
+    Destination, Event, Outbound, SendError, Sent,
+    store::{Append, StoreError},
+};
+use transload_envelope::{Outgoing, Text};
+
+use super::{
+    Closing,
+    broker::{self, Broker},
+    config::Target,
+};
+use crate::{codec::QoS, mapping, message::Message, topic};
+
+/// What routes send to the devices that have subscribed to it.
+pub(super) struct DeviceOutbound {
+    broker: Arc<Broker>,
+    _closing: Closing,
+}
+
+impl DeviceOutbound {
+    pub(super) fn new(broker: Arc<Broker>, closing: Closing) -> Self {
+        Self { broker, _closing: closing }
+    }
+
+    fn message(target: &Target, outgoing: &Outgoing) -> Result<Message, SendError> {
+        let Outgoing { envelope, arguments } = outgoing;
+        let fixed = || target.topic.as_deref().map(Text::from);
+        let topic = arguments.get("topic").cloned().or_else(fixed);
+        let topic = topic.unwrap_or_else(|| envelope.address.as_text().clone());
+        if !topic::is_valid_name(&topic) {
+            let reason = format!("{:?} is no topic to publish under", shorten(&topic));
+            return Err(SendError::Rejected { reason: reason.into() });
+        }
+        if topic::is_reserved(&topic) {
+            let reason = "topics that start with `$` are the listener's own";
+            return Err(SendError::Rejected { reason: reason.into() });
+        }
+        let properties = envelope.properties();
+        let qos = match target.qos.and_then(QoS::from_bits) {
+            Some(qos) => qos,
+            None if properties.durable == Some(false) => QoS::AtMostOnce,
+            None => QoS::AtLeastOnce,
+        };
+        let retain = target.retain.unwrap_or(properties.retain);
+        mapping::from_envelope(envelope, topic, qos, retain)
+            .map_err(|error| SendError::Rejected { reason: error.to_string().into() })
+    }
+
+    /// Publishes one message; what is to be stored for its receivers goes into the batch.
+    fn publish(
+        &self,
+        message: &Arc<Message>,
+        outgoing: &Outgoing,
+        batch: &mut Vec<Append>,
+    ) -> Sent {
+        if broker::expired(message) {
+            self.broker.count(Event::MessageExpired, 1);
+            return Sent::NoReceiver;
+        }
+        let fan_out = self.broker.fan_out(message, None, false);
+        if !fan_out.queues.is_empty() {
+            batch.push(broker::append(outgoing.envelope.clone(), fan_out.queues));
+        }
+        if fan_out.receivers > 0 || message.retain { Sent::Confirmed } else { Sent::NoReceiver }
+    }
+}
+
+#[async_trait]
+impl Outbound<Target> for DeviceOutbound {
+    async fn send(
+        &self,
+        to: Destination<'_, Target>,
+        batch: &[Outgoing],
+    ) -> Vec<Result<Sent, SendError>> {
+        let mut appends = Vec::new();
+        let mut retained = Vec::new();
+        let mut results = Vec::with_capacity(batch.len());
+        for (place, outgoing) in batch.iter().enumerate() {
+            results.push(Self::message(to.target, outgoing).map(|message| {
+                let message = Arc::new(message);
+                let sent = self.publish(&message, outgoing, &mut appends);
+                if message.retain {
+                    retained.push((place, message));
+                }
+                sent
+            }));
+        }
+        if !appends.is_empty()
+            && let Err(error) = self.broker.context.store.append_durably(appends).await
+        {
+            // Which of them went into a queue is not known, so all are sent again.
+            return batch.iter().map(|_| Err(store_error(&error))).collect();
+        }
+        for (place, message) in retained {
+            if let Err(reason) = self.broker.retain(&message).await
+                && let Some(result) = results.get_mut(place)
+            {
+                *result = Err(SendError::Failed { reason: Text::from_static(reason) });
+            }
+        }
+        results
+    }
+
+    async fn close(&self) {
+        // Everything is in the sessions' hands; what their clients have not acknowledged is sent
+        // again when they come back.
+        self.broker.closing.cancel();
+    }
+}
+
+fn store_error(error: &StoreError) -> SendError {
+    match error {
+        StoreError::Full(_) => SendError::Busy { after: None, reason: error.to_string().into() },
+        StoreError::Failed(_) | StoreError::Closed => {
+            SendError::Failed { reason: error.to_string().into() }
+        }
+    }
+}
+
+/// So much of a topic as a message for people should repeat.
+fn shorten(topic: &str) -> &str {
+    topic.char_indices().nth(64).and_then(|(end, _)| topic.get(..end)).unwrap_or(topic)
+}
