@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
+use transload_delivery::journal::Health;
 use transload_envelope::Timestamp;
 use transload_listen::{Bound, Connection, Refused, Serve, Settings};
 
@@ -102,7 +103,7 @@ async fn healthy() -> &'static str {
 async fn ready(Extract(shown): Extract<State>) -> Response {
     let stage = shown.status.stage();
     let store = shown.storage.health();
-    let ready = stage == Stage::Running && store.is_ok();
+    let ready = stage == Stage::Running && matches!(store, Health::Ready);
     let adapters: serde_json::Map<String, Value> = shown
         .status
         .adapters()
@@ -116,9 +117,11 @@ async fn ready(Extract(shown): Extract<State>) -> Response {
             Stage::Running => "running",
             Stage::Stopping => "stopping",
         },
-        "store": match store {
-            Ok(()) => json!("ok"),
-            Err(error) => json!(error.to_string()),
+        "store": match &store {
+            Health::Ready => json!({ "state": "ready" }),
+            Health::Full(reason) => json!({ "state": "full", "reason": &**reason }),
+            Health::Failed(reason) => json!({ "state": "failed", "reason": &**reason }),
+            Health::Closed => json!({ "state": "closed" }),
         },
         "adapters": adapters,
     });
@@ -149,6 +152,7 @@ async fn metrics(Extract(shown): Extract<State>) -> Response {
 
 /// Gauges are read when they are asked for, so that they cost nothing in between.
 fn refresh(state: &State) {
+    state.metrics.store(&state.storage.statistics());
     let now = Timestamp::now();
     for destination in &state.shared.destinations {
         let depth = destination.queue.depth();

@@ -23,7 +23,7 @@ use crate::{
     dispatch::{Dispatcher, Shared},
     metrics::Metrics,
     status::{Stage, Status},
-    storage::Storage,
+    storage::{self, Storage},
     supervisor::{self, Supervisor},
 };
 
@@ -84,7 +84,8 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<Summary, RunError> {
     let settings = configuration.gateway.clone();
-    let storage = Storage::open(&settings).await?;
+    let storage =
+        Storage::open(&settings).await.map_err(|error| RunError::Data(storage::explain(&error)))?;
     let metrics = Metrics::new();
     let status = Status::new(configuration.adapters.iter().map(|adapter| adapter.name.clone()));
     let signals = Signals::default();
