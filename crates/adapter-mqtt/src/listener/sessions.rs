@@ -26,6 +26,8 @@ pub(super) struct State {
 /// A will that waits for its delay.
 #[derive(Debug)]
 pub(super) struct Will {
+    /// Its expiry counts from the time of its publication, which is not yet known, so here it
+    /// counts from the epoch.
     pub(super) message: Arc<Message>,
     pub(super) delay: Duration,
 }

@@ -104,6 +104,19 @@ struct Client {
     expires_at_once: bool,
 }
 
+impl Client {
+    /// Whether an acknowledgement may carry this reason string: only when it is wanted, and when
+    /// it does not make the packet too large ([MQTT-3.4.2-2] and others).
+    fn takes_text(&self, text: &str) -> bool {
+        /// What such a packet has beside its reason string, and more.
+        const REST: usize = 16;
+        self.problem_information
+            && self
+                .packet_bytes_max
+                .is_none_or(|max| usize::try_from(max).is_ok_and(|max| text.len() + REST <= max))
+    }
+}
+
 struct Connection {
     broker: Arc<Broker>,
     io: Io,
@@ -113,6 +126,8 @@ struct Connection {
     /// Publishes that wait for the gateway to have room.
     stalled: VecDeque<Publish>,
     slot: Waiting<Option<Slot>>,
+    /// The gateway takes nothing more.
+    gateway_gone: bool,
     lease: Waiting<Result<Vec<Leased>, StoreError>>,
     settled: Vec<Settled>,
     appends: Vec<Append>,
@@ -229,8 +244,8 @@ impl Connection {
         self.want_lease();
         self.want_slot();
         self.set_timer();
-        if self.leaving.is_none() && self.stalled.is_empty() && self.has_unread() {
-            // Reading was held up in the middle of what was read already.
+        // Handling may have been held up in the middle of what was read already.
+        while self.leaving.is_none() && self.may_read() && self.has_unread() {
             Box::pin(self.on_input()).await?;
             self.acknowledge()?;
         }
@@ -367,13 +382,19 @@ impl Connection {
             End::Disconnected { .. } => return true,
             End::Fault(fault) => {
                 tracing::info!(connection = ?self, %fault, "A client is disconnected.");
-                self.broker.count(Event::ProtocolError, 1);
+                let blameless = [
+                    Reason::KEEP_ALIVE_TIMEOUT,
+                    Reason::SERVER_UNAVAILABLE,
+                    Reason::QUOTA_EXCEEDED,
+                ];
+                let fault_of_client = !blameless.contains(&fault.reason);
+                self.broker.count(Event::ProtocolError, u64::from(fault_of_client));
                 (fault.reason, Some(fault.what))
             }
             End::TakenOver => (Reason::SESSION_TAKEN_OVER, None),
             End::Shutdown => (Reason::SERVER_SHUTTING_DOWN, None),
         };
-        let text = text.filter(|_| self.client.problem_information);
+        let text = text.filter(|text| self.client.takes_text(text));
         codec::disconnect(self.io.output.buffer(), self.client.version, reason, text);
         true
     }

@@ -123,7 +123,7 @@ impl Connection {
 
     /// Begins to wait for room where something needs it.
     pub(super) fn want_slot(&mut self) {
-        if self.slot.is_some() || self.broker.context.stop.is_cancelled() {
+        if self.slot.is_some() || self.gateway_gone || self.broker.context.stop.is_cancelled() {
             return;
         }
         let incoming = &self.claim.state.incoming;
@@ -144,7 +144,10 @@ impl Connection {
 
     /// There is room: for what was released first, then for what waits.
     pub(super) async fn on_slot(&mut self, slot: Option<Slot>) -> Result<(), End> {
-        let Some(slot) = slot else { return Ok(()) };
+        let Some(slot) = slot else {
+            self.gateway_gone = true;
+            return Ok(());
+        };
         if let Some((tag, sender, envelope)) = self.claim.state.incoming.take_retry() {
             let receipt = Receipt::new(tag, slot.credit, sender);
             slot.place.send(Delivery { envelope, receipt });
@@ -179,6 +182,8 @@ impl Connection {
         // A retained message has found its place, whoever listens now.
         if fan_out.receivers > 0 || retain {
             incoming.wanted(number);
+        } else if fan_out.full > 0 {
+            incoming.nobody_has_room(number);
         }
         if !fan_out.queues.is_empty() {
             let (tag, sender) = incoming.open(number, Part::Sessions);
@@ -280,7 +285,7 @@ impl Connection {
             }
             // What is refused for good is acknowledged to a client of 3.1.1, since sending it
             // again could not help, and counted.
-            let text = due.text.as_ref().filter(|_| self.client.problem_information);
+            let text = due.text.as_ref().filter(|text| self.client.takes_text(text));
             let ack = Ack { kind, packet_id: due.packet_id, reason: due.reason };
             codec::puback(self.io.output.buffer(), version, ack, text.map(Text::as_ref));
         }
