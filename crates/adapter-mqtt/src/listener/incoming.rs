@@ -189,6 +189,8 @@ impl Incoming {
             (Part::Routes, Settlement::Released { .. }) if pending.envelope.is_none() => {}
             (Part::Routes, Settlement::Released { after }) => {
                 pending.retry_at = Some(Instant::now() + after.max(RELEASE_PAUSE));
+                // Handing it over again takes a credit of its own.
+                pending.credit = None;
                 self.retries += 1;
                 return None;
             }
@@ -254,7 +256,7 @@ impl Incoming {
     }
 
     /// Takes a message that is to be handed over again now.
-    pub(super) fn take_retry(&mut self) -> Option<(Tag, SettlementSender, Envelope)> {
+    pub(super) fn take_retry(&mut self) -> Option<(u64, Tag, SettlementSender, Envelope)> {
         if self.retries == 0 {
             return None;
         }
@@ -266,7 +268,8 @@ impl Incoming {
         self.retries -= 1;
         let envelope = pending.envelope.clone()?;
         let (sender, _) = self.channel.as_ref()?;
-        Some((Tag((self.first + place as u64) * 2 + Part::Routes as u64), sender.clone(), envelope))
+        let number = self.first + place as u64;
+        Some((number, Tag(number * 2 + Part::Routes as u64), sender.clone(), envelope))
     }
 
     /// The client has gone. What was of `QoS` 2 is still to be known when it comes back and sends

@@ -203,6 +203,7 @@ fn open(
         claim,
         aliases: HashMap::new(),
         stalled: VecDeque::new(),
+        stalled_bytes: 0,
         slot: None,
         gateway_gone: false,
         lease: None,

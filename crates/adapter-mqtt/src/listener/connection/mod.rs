@@ -46,6 +46,8 @@ use crate::{
 /// How many bytes may wait to be written before the connection takes no more from its outbox, and
 /// twice of which before it reads no more requests.
 const OUTPUT_BYTES_MAX: usize = 64 * 1024;
+/// How many bytes of payloads may wait for the gateway before the connection reads no more.
+const STALLED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long a peer that is told why it is disconnected may take to read it.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -125,6 +127,8 @@ struct Connection {
     aliases: HashMap<u16, Text>,
     /// Publishes that wait for the gateway to have room.
     stalled: VecDeque<Publish>,
+    /// Bytes of their payloads.
+    stalled_bytes: usize,
     slot: Waiting<Option<Slot>>,
     /// The gateway takes nothing more.
     gateway_gone: bool,
@@ -188,7 +192,8 @@ impl Connection {
                 }
                 Err(end) => return end,
             }
-            if let Some(end) = self.leaving.filter(|_| self.stalled.is_empty()) {
+            let handed_over = self.stalled.is_empty() || self.gateway_gone;
+            if let Some(end) = self.leaving.filter(|_| handed_over) {
                 return end;
             }
         }
@@ -212,7 +217,9 @@ impl Connection {
     /// Whether the client may be read: not while more waits of it than may.
     fn may_read(&self) -> bool {
         let stalled_max = usize::from(self.broker.config.receive_maximum);
-        self.stalled.len() < stalled_max && self.io.output.len() < 2 * OUTPUT_BYTES_MAX
+        self.stalled.len() < stalled_max
+            && self.stalled_bytes < STALLED_BYTES_MAX
+            && self.io.output.len() < 2 * OUTPUT_BYTES_MAX
     }
 
     /// Handles all whole packets that were read, then does what they have in common.
