@@ -1,1 +1,151 @@
-//! The NATS adapter: core subjects and JetStream.
+//! The NATS adapter: core subjects and `JetStream`.
+//!
+//! Invariants:
+//! - One connection, made once; when it is lost everything on it ends and the gateway makes another.
+//! - A core message is at most once, as NATS has it: what a full buffer drops is counted. A message
+//!   of a stream is acknowledged only when its receipt is settled.
+//! - A publish to a stream is confirmed by the stream, under the message's own id
+//!   (`Nats-Msg-Id`), so that a repetition is stored once. A publish to a core subject is confirmed
+//!   when the server has read it, which says nothing about subscribers.
+//! - Subjects of the server's own are never forwarded, in either direction.
+//!
+//! Known limits, which lie in the client library: the order of headers with different names is
+//! lost, and a message whose headers are not UTF-8 or hold a bare carriage return ends the
+//! connection.
+
+mod config;
+mod connect;
+mod error;
+mod inbound;
+mod link;
+mod lint;
+mod mapping;
+mod outbound;
+mod probe;
+
+use std::{str::FromStr, sync::Arc};
+
+use async_nats::{Client, ServerAddr};
+use async_trait::async_trait;
+use transload_adapter::{
+    Adapter, ConnectError, Context, Endpoints, Lint, SourceCapabilities, TargetCapabilities,
+};
+
+pub use self::{
+    config::{
+        Consume, DeliverPolicy, NatsConfig, NatsTarget, Subscription, SubscriptionSettings, Urls,
+    },
+    mapping::AddressMapping,
+};
+use self::{
+    link::Link,
+    outbound::NatsOutbound,
+    probe::{Probe, Proof},
+};
+
+/// A client of a NATS server.
+#[derive(Debug)]
+pub struct NatsClient;
+
+#[async_trait]
+impl Adapter for NatsClient {
+    const KIND: &'static str = "nats";
+    const ROLE_KEY: &'static str = "url";
+    const SUMMARY: &'static str = "a client of a NATS server";
+    const TEMPLATED: &'static [&'static str] = &["subject"];
+    type Config = NatsConfig;
+    type Target = NatsTarget;
+
+    fn lint(config: &NatsConfig) -> Vec<Lint> {
+        lint::config(config)
+    }
+
+    fn lint_target(_: &NatsConfig, target: &NatsTarget) -> Vec<Lint> {
+        lint::target(target)
+    }
+
+    fn lint_source(config: &NatsConfig, pattern: &str) -> Vec<Lint> {
+        lint::source(config, pattern)
+    }
+
+    fn describe(config: &NatsConfig) -> String {
+        let servers =
+            config.url.list().iter().map(|url| match ServerAddr::from_str(url.expose()) {
+                Ok(address) => {
+                    format!("{}://{}:{}", address.scheme(), address.host(), address.port())
+                }
+                Err(_) => "an unreadable URL".to_owned(),
+            });
+        servers.collect::<Vec<_>>().join(", ")
+    }
+
+    fn describe_target(_: &NatsConfig, target: &NatsTarget) -> String {
+        let subject = match &target.subject {
+            Some(subject) => format!("subject {subject}"),
+            None => "subject from the address".to_owned(),
+        };
+        match (&target.stream, target.jetstream) {
+            (Some(stream), true) => format!("{subject}, stored by stream {stream}"),
+            (None, true) => format!("{subject}, stored by a stream"),
+            (_, false) => subject,
+        }
+    }
+
+    fn source(config: &NatsConfig) -> SourceCapabilities {
+        let core = config.subscribe.as_ref().is_some_and(|some| !some.is_empty());
+        SourceCapabilities {
+            receives: true,
+            // A subscription that follows from the routes is a core one.
+            acknowledges: !config.consume.is_empty() && !core,
+            refuses: false,
+            replies: false,
+        }
+    }
+
+    fn target(_: &NatsConfig, _: &NatsTarget) -> TargetCapabilities {
+        TargetCapabilities { sends: true, confirms: true, replies: false, carries_headers: true }
+    }
+
+    async fn connect(
+        config: Arc<NatsConfig>,
+        context: Context,
+    ) -> Result<Endpoints<NatsTarget>, ConnectError> {
+        let (client, link) = connect::connect(&config, &context).await?;
+        let inbound = inbound::open(&config, &context, &client, &link).await?;
+        let probe = probe(&config, &context, &client, &link).await?;
+        let outbound = NatsOutbound::new(&client, &link, probe, &config);
+        Ok(Endpoints {
+            inbound,
+            outbound: Some(Arc::new(outbound)),
+            lost: Box::pin(async move {
+                link.lost().await;
+                link.reason()
+            }),
+        })
+    }
+}
+
+/// Sets up the proof that the server has read what was published, if the server permits it. The
+/// first proof also tells that all subscriptions are in place.
+async fn probe(
+    config: &NatsConfig,
+    context: &Context,
+    client: &Client,
+    link: &Arc<Link>,
+) -> Result<Option<Probe>, ConnectError> {
+    let made = Probe::new(client.clone(), link, &context.tasks).await;
+    let probe = made.map_err(|error| ConnectError::Unreachable(error.into()))?;
+    let proof = probe.prove(config.connect_timeout.get()).await;
+    if proof == Proof::Lost || link.is_lost() {
+        return Err(ConnectError::Refused { reason: link.reason().to_string().into() });
+    }
+    if proof == Proof::Silent {
+        tracing::warn!(
+            adapter = %context.name,
+            "the NATS server does not let this client publish to its own inbox, so messages to \
+             core subjects are sent without a confirmation",
+        );
+        return Ok(None);
+    }
+    Ok(Some(probe))
+}

@@ -1,0 +1,305 @@
+//! Properties and headers of a message as NATS headers, and back.
+//!
+//! | envelope | NATS header |
+//! |---|---|
+//! | id | `Nats-Msg-Id` |
+//! | content type and encoding | `Content-Type`, `Content-Encoding` |
+//! | correlation | `Correlation-Id` |
+//! | reply to | the reply subject; `Reply-To`, in canonical form, with `JetStream` |
+//! | expiry | `Transload-Expires-Ms`; also `Nats-TTL` where the target asks for it |
+//! | retain, type, priority | `Transload-Retain`, `Transload-Type`, `Transload-Priority` |
+//! | app id, user id, timestamp | `Transload-App-Id`, `Transload-User-Id`, `Transload-Timestamp-Ms` |
+//! | hops | `Transload-Hops` |
+//! | user headers | themselves, repeats in order |
+//!
+//! Times are milliseconds since 1970-01-01T00:00:00Z. A property whose text does not fit a header
+//! line is carried as `Transload-Property: <name>=<percent-encoded text>`. A user header is carried
+//! as `Transload-Header: <name>=<value>`, both percent-encoded, when its name is not printable ASCII
+//! without `:`, when its name is one of those above or starts with `Nats-`, or when its value does
+//! not fit a line. The client keeps the order of headers of one name only; those of different
+//! names come in the order of their names.
+
+use std::time::Duration;
+
+use async_nats::{HeaderMap, HeaderName, HeaderValue, Subject};
+use bytes::Bytes;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, percent_encode};
+use transload_envelope::{Envelope, Headers, MessageId, Properties, Text, Timestamp};
+
+use super::{AddressMapping, is_internal, value};
+
+const ID: &str = "Nats-Msg-Id";
+const TTL: &str = "Nats-TTL";
+const EXPECTED_STREAM: &str = "Nats-Expected-Stream";
+const CONTENT_TYPE: &str = "Content-Type";
+const CONTENT_ENCODING: &str = "Content-Encoding";
+const CORRELATION: &str = "Correlation-Id";
+const REPLY_TO: &str = "Reply-To";
+const EXPIRES: &str = "Transload-Expires-Ms";
+const RETAIN: &str = "Transload-Retain";
+const TYPE: &str = "Transload-Type";
+const PRIORITY: &str = "Transload-Priority";
+const APP_ID: &str = "Transload-App-Id";
+const USER_ID: &str = "Transload-User-Id";
+const TIMESTAMP: &str = "Transload-Timestamp-Ms";
+const HOPS: &str = "Transload-Hops";
+const PROPERTY: &str = "Transload-Property";
+const HEADER: &str = "Transload-Header";
+
+/// Names whose meaning is fixed above.
+const RESERVED: [&str; 4] = [CONTENT_TYPE, CONTENT_ENCODING, CORRELATION, REPLY_TO];
+/// Prefixes of names whose meaning is fixed by the server or by this mapping.
+const RESERVED_PREFIXES: [&str; 3] = ["nats-", "nmqtt-", "transload-"];
+
+/// How a message is published.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Outbound<'a> {
+    /// Whether the reply subject is taken by the stream's acknowledgement.
+    pub(crate) jetstream: bool,
+    /// Whether the server is to delete the message when it has expired.
+    pub(crate) ttl: bool,
+    /// The stream that must be the one to store the message.
+    pub(crate) stream: Option<&'a str>,
+    /// How addresses become subjects.
+    pub(crate) mapping: AddressMapping,
+}
+
+/// The headers and the reply subject for a message.
+pub(crate) fn outgoing(
+    envelope: &Envelope,
+    how: Outbound<'_>,
+    now: Timestamp,
+) -> (HeaderMap, Option<Subject>) {
+    let mut lines = Lines::default();
+    let properties = envelope.properties();
+    lines.property(ID, envelope.id.as_str());
+    for (name, text) in [
+        (CONTENT_TYPE, &properties.content_type),
+        (CONTENT_ENCODING, &properties.content_encoding),
+        (TYPE, &properties.kind),
+        (APP_ID, &properties.app_id),
+        (USER_ID, &properties.user_id),
+    ] {
+        if let Some(text) = text {
+            lines.property(name, text);
+        }
+    }
+    if let Some(correlation) = &properties.correlation {
+        lines.property_bytes(CORRELATION, correlation);
+    }
+    for (name, number) in [
+        (EXPIRES, properties.expires_at.map(|time| time.unix_ms)),
+        (TIMESTAMP, properties.timestamp.map(|time| time.unix_ms)),
+        (PRIORITY, properties.priority.map(i64::from)),
+        (HOPS, (envelope.hops > 0).then_some(i64::from(envelope.hops))),
+    ] {
+        if let Some(number) = number {
+            lines.property(name, &number.to_string());
+        }
+    }
+    if properties.retain {
+        lines.property(RETAIN, "true");
+    }
+    if let Some(stream) = how.stream {
+        lines.property(EXPECTED_STREAM, stream);
+    }
+    if let Some(end) = properties.expires_at.filter(|_| how.ttl) {
+        // Whole seconds, rounded up; the server refuses zero.
+        let seconds = end.remaining(now).as_millis().div_ceil(1000).max(1);
+        lines.property(TTL, &seconds.to_string());
+    }
+    let reply = lines.reply_to(properties, how);
+    for header in &envelope.headers {
+        lines.header(&header.name, &value::text(&header.value));
+    }
+    (lines.0, reply)
+}
+
+#[derive(Default)]
+struct Lines(HeaderMap);
+
+impl Lines {
+    fn property(&mut self, name: &'static str, text: &str) {
+        self.property_bytes(name, text.as_bytes());
+    }
+
+    fn property_bytes(&mut self, name: &'static str, bytes: &[u8]) {
+        match std::str::from_utf8(bytes).ok().and_then(line_value) {
+            Some(value) => self.0.append(HeaderName::from_static(name), value),
+            None => self.encoded(PROPERTY, name, bytes),
+        }
+    }
+
+    fn header(&mut self, name: &str, text: &str) {
+        let fits = if reserved(name) || name.is_empty() { None } else { name.parse().ok() };
+        match (fits, line_value(text)) {
+            (Some(name), Some(value)) => self.0.append::<HeaderName, _>(name, value),
+            _ => self.encoded(HEADER, name, text.as_bytes()),
+        }
+    }
+
+    /// The reply subject, or a header where a reply subject cannot say it.
+    fn reply_to(&mut self, properties: &Properties, how: Outbound<'_>) -> Option<Subject> {
+        let address = properties.reply_to.as_ref()?;
+        let subject = how.mapping.subject(address).ok().filter(|_| !how.jetstream);
+        if subject.is_none() {
+            self.property(REPLY_TO, address);
+        }
+        subject.map(Subject::from)
+    }
+
+    fn encoded(&mut self, carrier: &'static str, name: &str, bytes: &[u8]) {
+        let name = percent_encode(name.as_bytes(), NON_ALPHANUMERIC);
+        let text = format!("{name}={}", percent_encode(bytes, NON_ALPHANUMERIC));
+        // Percent-encoded text is always a valid value.
+        if let Ok(value) = text.parse::<HeaderValue>() {
+            self.0.append(HeaderName::from_static(carrier), value);
+        }
+    }
+}
+
+/// The text as the value of one line, if the peer will read it back unchanged.
+fn line_value(text: &str) -> Option<HeaderValue> {
+    let intact = text.trim() == text && !text.chars().any(char::is_control);
+    if intact { text.parse().ok() } else { None }
+}
+
+fn reserved(name: &str) -> bool {
+    let starts = |prefix: &&str| {
+        name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    };
+    RESERVED.iter().any(|known| name.eq_ignore_ascii_case(known))
+        || RESERVED_PREFIXES.iter().any(starts)
+}
+
+/// What the headers of a message that came in say.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Incoming {
+    /// The id that its maker gave to the message.
+    pub(crate) id: Option<MessageId>,
+    /// The properties.
+    pub(crate) properties: Properties,
+    /// The user headers.
+    pub(crate) headers: Headers,
+    /// How many routes of gateways the message has passed.
+    pub(crate) hops: u8,
+}
+
+/// Reads the headers of a message that was published at `published`.
+pub(crate) fn incoming(lines: Option<&HeaderMap>, published: Timestamp) -> Incoming {
+    let mut into = Incoming::default();
+    let Some(lines) = lines else { return into };
+    // The client keeps headers in a hash map, whose order changes from run to run.
+    let mut names: Vec<(&str, &Vec<HeaderValue>)> =
+        lines.iter().map(|(name, values)| (name.as_ref(), values)).collect();
+    names.sort_unstable_by_key(|(name, _)| *name);
+    for (name, value) in names.iter().flat_map(|(name, list)| list.iter().map(move |v| (name, v))) {
+        let value = value.as_str();
+        match *name {
+            PROPERTY => match decoded(value) {
+                Some((name, bytes)) if into.property(&name, &bytes, published) => {}
+                _ => into.headers.push(PROPERTY, value),
+            },
+            HEADER => match decoded(value) {
+                Some((name, bytes)) => into.headers.push(name, text_of(&bytes)),
+                None => into.headers.push(HEADER, value),
+            },
+            name if name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("nmqtt-")) => {}
+            name if into.property(name, value.as_bytes(), published) => {}
+            name => into.headers.push(name, value),
+        }
+    }
+    into
+}
+
+impl Incoming {
+    /// Takes a property by the name of its header; `false` when it is none, or not a valid one.
+    fn property(&mut self, name: &str, bytes: &[u8], published: Timestamp) -> bool {
+        let is = |known: &str| name.eq_ignore_ascii_case(known);
+        if is(CORRELATION) {
+            self.properties.correlation = Some(Bytes::copy_from_slice(bytes));
+            return true;
+        }
+        let Ok(text) = std::str::from_utf8(bytes) else { return false };
+        let properties = &mut self.properties;
+        let place = match () {
+            () if is(CONTENT_TYPE) => &mut properties.content_type,
+            () if is(CONTENT_ENCODING) => &mut properties.content_encoding,
+            () if is(TYPE) => &mut properties.kind,
+            () if is(APP_ID) => &mut properties.app_id,
+            () if is(USER_ID) => &mut properties.user_id,
+            () if is(REPLY_TO) => &mut properties.reply_to,
+            () => return self.other_property(name, text, published),
+        };
+        *place = Some(Text::from(text));
+        true
+    }
+
+    fn other_property(&mut self, name: &str, text: &str, published: Timestamp) -> bool {
+        let is = |known: &str| name.eq_ignore_ascii_case(known);
+        let time = || text.parse().ok().map(|unix_ms| Timestamp { unix_ms });
+        if is(ID) && !text.is_empty() {
+            self.id = Some(MessageId::from_source(text));
+        } else if is(RETAIN) && text == "true" {
+            self.properties.retain = true;
+        } else if is(EXPIRES) {
+            self.properties.expires_at = time();
+        } else if is(TIMESTAMP) {
+            self.properties.timestamp = time();
+        } else if let (true, Ok(priority)) = (is(PRIORITY), text.parse()) {
+            self.properties.priority = Some(priority);
+        } else if let (true, Ok(hops)) = (is(HOPS), text.parse()) {
+            self.hops = hops;
+        } else if let (true, Some(ttl)) = (is(TTL), go_duration(text)) {
+            // Our own header says it to the millisecond.
+            self.properties.expires_at.get_or_insert(published.after(ttl));
+        } else {
+            return false;
+        }
+        true
+    }
+}
+
+/// The reply subject of a core message as the canonical address of a reply.
+pub(crate) fn reply_address(mapping: AddressMapping, reply: &str) -> Option<Text> {
+    // What the server and its streams are to be told is not for anybody else.
+    let control = is_internal(reply, None) && !reply.starts_with("_INBOX.");
+    (!control).then(|| mapping.address(reply).into())
+}
+
+fn decoded(text: &str) -> Option<(Text, Vec<u8>)> {
+    let (name, value) = text.split_once('=')?;
+    let name = percent_decode_str(name).decode_utf8().ok()?;
+    Some((Text::from(&*name), percent_decode_str(value).collect()))
+}
+
+fn text_of(bytes: &[u8]) -> Text {
+    Text::from(&*String::from_utf8_lossy(bytes))
+}
+
+/// A duration as `Nats-TTL` has it: whole seconds, or Go's form such as `1h30m`, of which hours,
+/// minutes, seconds and milliseconds are understood.
+fn go_duration(text: &str) -> Option<Duration> {
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let (number, after) = rest.split_at(digits);
+        let unit_end = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
+        let (unit, after) = after.split_at(unit_end);
+        let factor = match unit {
+            "h" => 3_600_000,
+            "m" => 60_000,
+            "s" => 1_000,
+            "ms" => 1,
+            _ => return None,
+        };
+        let milliseconds = number.parse::<u64>().ok()?.checked_mul(factor)?;
+        total = total.checked_add(Duration::from_millis(milliseconds))?;
+        rest = after;
+    }
+    (!text.is_empty()).then_some(total)
+}

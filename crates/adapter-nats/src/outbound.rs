@@ -1,0 +1,389 @@
+//! Messages to NATS.
+//!
+//! Invariants:
+//! - A message counts as confirmed when its stream has stored it, or, for a core subject, when the
+//!   server has read it.
+//! - Batches are handed to the client one after the other in the order in which `send` was first
+//!   polled; only then do they wait for their confirmations, side by side.
+
+use std::{
+    collections::HashSet,
+    future::IntoFuture,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use async_nats::{
+    Client, HeaderMap, Subject,
+    client::traits::Publisher,
+    jetstream::{
+        self,
+        context::{ContextBuilder, PublishAckFuture, PublishErrorKind},
+    },
+    message::OutboundMessage,
+};
+use async_trait::async_trait;
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout, timeout_at},
+};
+use transload_adapter::{Destination, Outbound, SendError, Sent};
+use transload_envelope::{Outgoing, Timestamp};
+
+use crate::{
+    config::{NatsConfig, NatsTarget},
+    error,
+    link::Link,
+    mapping::{self, AddressMapping, SubjectError, check_subject, is_internal},
+    probe::{Probe, Proof},
+};
+
+/// How many messages may wait for the confirmation of a stream on one connection.
+const UNCONFIRMED_MAX: usize = 16_384;
+
+/// How many subjects are remembered as permitted on one connection; each further one costs a second
+/// round trip per batch.
+const KNOWN_MAX: usize = 4_096;
+
+/// Publishes over one connection.
+pub(crate) struct NatsOutbound {
+    client: Client,
+    jetstream: jetstream::Context,
+    link: Arc<Link>,
+    /// Absent where the server does not let us talk to ourselves.
+    probe: Option<Probe>,
+    mapping: AddressMapping,
+    confirm_timeout: Duration,
+    /// Subjects that the server has taken messages for.
+    known: std::sync::Mutex<HashSet<String>>,
+    /// Held while a batch is handed over. A Tokio mutex lets waiters in by their order.
+    order: Mutex<()>,
+}
+
+/// A message that is ready to be handed to the client.
+struct Ready {
+    subject: Subject,
+    reply: Option<Subject>,
+    headers: HeaderMap,
+}
+
+impl NatsOutbound {
+    pub(crate) fn new(
+        client: &Client,
+        link: &Arc<Link>,
+        probe: Option<Probe>,
+        config: &NatsConfig,
+    ) -> Self {
+        let jetstream = ContextBuilder::new()
+            .timeout(config.confirm_timeout.get())
+            .ack_timeout(config.confirm_timeout.get())
+            .max_ack_inflight(UNCONFIRMED_MAX)
+            // A stream that does not answer must not hold up what is meant for others.
+            .backpressure_on_inflight(false)
+            .build(client.clone());
+        Self {
+            client: client.clone(),
+            jetstream,
+            link: Arc::clone(link),
+            probe,
+            mapping: config.address_mapping,
+            confirm_timeout: config.confirm_timeout.get(),
+            known: std::sync::Mutex::default(),
+            order: Mutex::new(()),
+        }
+    }
+
+    fn prepare(&self, target: &NatsTarget, message: &Outgoing) -> Result<Ready, SendError> {
+        let subject = subject(target, message, self.mapping)
+            .map_err(|error| SendError::Rejected { reason: error.to_string().into() })?;
+        if self.link.is_denied(&subject) {
+            return Err(denied(&subject));
+        }
+        let how = mapping::Outbound {
+            jetstream: target.jetstream,
+            ttl: target.ttl,
+            stream: target.stream.as_deref(),
+            mapping: self.mapping,
+        };
+        let (headers, reply) = mapping::outgoing(&message.envelope, how, Timestamp::now());
+        Ok(Ready { subject: subject.into(), reply, headers })
+    }
+
+    async fn send_core(
+        &self,
+        target: &NatsTarget,
+        batch: &[Outgoing],
+    ) -> Vec<Result<Sent, SendError>> {
+        let mut results = Vec::with_capacity(batch.len());
+        let order = self.order.lock().await;
+        for message in batch {
+            results.push(self.publish(target, message).await);
+        }
+        drop(order);
+        if results.iter().all(Result::is_err) {
+            return results.into_iter().map(|result| result.map(|_| Sent::Unconfirmed)).collect();
+        }
+        let proof = match &self.probe {
+            Some(probe) => Some(self.prove(probe, &results).await),
+            None => None,
+        };
+        let verdict = |result: Result<Subject, SendError>| match (result?, proof) {
+            (subject, _) if self.link.is_denied(&subject) => Err(denied(&subject)),
+            (_, Some(Proof::Read)) => Ok(Sent::Confirmed),
+            (_, None) => Ok(Sent::Unconfirmed),
+            (_, Some(Proof::Lost)) => Err(SendError::Disconnected(self.link.reason())),
+            (_, Some(Proof::Silent)) => Err(SendError::Busy {
+                after: None,
+                reason: "the server has not read the messages in time".into(),
+            }),
+        };
+        results.into_iter().map(verdict).collect()
+    }
+
+    async fn publish(&self, target: &NatsTarget, message: &Outgoing) -> Result<Subject, SendError> {
+        let ready = self.prepare(target, message)?;
+        let subject = ready.subject.clone();
+        let message = OutboundMessage {
+            subject: ready.subject,
+            reply: ready.reply,
+            payload: message.envelope.payload.clone(),
+            headers: Some(ready.headers),
+        };
+        self.client.publish_message(message).await.map_err(error::publish)?;
+        Ok(subject)
+    }
+
+    /// Proves that the server has read what was published.
+    ///
+    /// That the server does not permit a subject comes before the answer, but by way of the
+    /// client's event task, which may run later. So subjects that are new on this connection are
+    /// proved twice: the second answer comes a round trip after the refusal of the first.
+    async fn prove(&self, probe: &Probe, results: &[Result<Subject, SendError>]) -> Proof {
+        let once = || async {
+            tokio::select! {
+                proof = probe.prove(self.confirm_timeout) => proof,
+                () = self.link.lost() => Proof::Lost,
+            }
+        };
+        let proof = once().await;
+        if proof != Proof::Read || self.all_known(results) {
+            return proof;
+        }
+        let proof = once().await;
+        if proof == Proof::Read {
+            self.remember(results);
+        }
+        proof
+    }
+
+    fn all_known(&self, results: &[Result<Subject, SendError>]) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        results.iter().flatten().all(|subject| known.contains(subject.as_str()))
+    }
+
+    fn remember(&self, results: &[Result<Subject, SendError>]) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        for subject in results.iter().flatten() {
+            if known.len() < KNOWN_MAX && !self.link.is_denied(subject) {
+                known.insert(subject.to_string());
+            }
+        }
+    }
+
+    async fn send_stream(
+        &self,
+        target: &NatsTarget,
+        batch: &[Outgoing],
+    ) -> Vec<Result<Sent, SendError>> {
+        let mut pending = Vec::with_capacity(batch.len());
+        let order = self.order.lock().await;
+        for message in batch {
+            pending.push(self.publish_stream(target, message).await);
+        }
+        drop(order);
+        let end = Instant::now() + self.confirm_timeout;
+        let mut results = Vec::with_capacity(batch.len());
+        for one in pending {
+            results.push(match one {
+                Ok((subject, confirmation)) => self.confirmed(&subject, confirmation, end).await,
+                Err(error) => Err(Refused::By(error)),
+            });
+        }
+        settle_missing_streams(results)
+    }
+
+    async fn publish_stream(
+        &self,
+        target: &NatsTarget,
+        message: &Outgoing,
+    ) -> Result<(Subject, PublishAckFuture), SendError> {
+        let ready = self.prepare(target, message)?;
+        let publish = jetstream::message::PublishMessage::build()
+            .payload(message.envelope.payload.clone())
+            .headers(ready.headers);
+        let confirmation = self.jetstream.send_publish(ready.subject.clone(), publish).await;
+        Ok((ready.subject, confirmation.map_err(error::stream_publish)?))
+    }
+
+    /// Waits for one confirmation. All of a batch share one end, so that a stream that has fallen
+    /// silent costs the time-out once.
+    async fn confirmed(
+        &self,
+        subject: &Subject,
+        confirmation: PublishAckFuture,
+        end: Instant,
+    ) -> Result<Sent, Refused> {
+        let answer = tokio::select! {
+            biased;
+            answer = timeout_at(end, confirmation.into_future()) => answer,
+            () = self.link.lost() => {
+                return Err(Refused::By(SendError::Disconnected(self.link.reason())));
+            }
+        };
+        let answer = answer.unwrap_or_else(|_| {
+            Err(jetstream::context::PublishError::new(PublishErrorKind::TimedOut))
+        });
+        match answer {
+            // A duplicate is in the stream too: this is a message that was sent before.
+            Ok(_stored_or_duplicate) => Ok(Sent::Confirmed),
+            Err(_) if self.link.is_lost() => {
+                Err(Refused::By(SendError::Disconnected(self.link.reason())))
+            }
+            Err(_) if self.link.is_denied(subject) => Err(Refused::By(denied(subject))),
+            Err(error) if error.kind() == PublishErrorKind::StreamNotFound => {
+                Err(Refused::NoStream(subject.clone()))
+            }
+            Err(error) => Err(Refused::By(error::stream_publish(error))),
+        }
+    }
+}
+
+/// Why a stream has not stored a message.
+#[derive(Debug)]
+enum Refused {
+    /// No stream takes messages with this subject.
+    NoStream(Subject),
+    /// Something that concerns this message alone, or the whole server.
+    By(SendError),
+}
+
+#[async_trait]
+impl Outbound<NatsTarget> for NatsOutbound {
+    async fn send(
+        &self,
+        to: Destination<'_, NatsTarget>,
+        batch: &[Outgoing],
+    ) -> Vec<Result<Sent, SendError>> {
+        if to.target.jetstream {
+            self.send_stream(to.target, batch).await
+        } else {
+            self.send_core(to.target, batch).await
+        }
+    }
+
+    async fn close(&self) {
+        let order = self.order.lock().await;
+        let flush = self.client.flush();
+        if timeout(self.confirm_timeout, flush).await.is_err() {
+            tracing::debug!("the connection to NATS closes with unsent bytes");
+        }
+        drop(order);
+    }
+}
+
+/// The subject for a message: what the rule made, the target's own, or what follows from the
+/// address.
+pub(crate) fn subject(
+    target: &NatsTarget,
+    message: &Outgoing,
+    mapping: AddressMapping,
+) -> Result<String, SubjectError> {
+    if let Some(given) =
+        message.arguments.get("subject").map(|text| &**text).or(target.subject.as_deref())
+    {
+        check_subject(given)?;
+        return Ok(given.to_owned());
+    }
+    let subject = mapping.subject(&message.envelope.address)?;
+    // A reply goes to somebody's inbox only where a rule says so.
+    if is_internal(&subject, None) {
+        return Err(SubjectError::Internal(subject));
+    }
+    Ok(subject)
+}
+
+/// Tells a subject without a stream from a stream that is not there yet.
+///
+/// When other messages of the batch were stored, it is this message that has no place, and holding
+/// everything for it would wedge the queue.
+fn settle_missing_streams(results: Vec<Result<Sent, Refused>>) -> Vec<Result<Sent, SendError>> {
+    let some_stored = results.iter().any(Result::is_ok);
+    let error = |refused| match refused {
+        Refused::By(error) => error,
+        Refused::NoStream(subject) => {
+            let reason = format!("no stream takes messages with the subject {subject}").into();
+            if some_stored {
+                SendError::Failed { reason }
+            } else {
+                SendError::Busy { after: None, reason }
+            }
+        }
+    };
+    results.into_iter().map(|result| result.map_err(error)).collect()
+}
+
+fn denied(subject: &str) -> SendError {
+    SendError::Failed {
+        reason: format!("the server does not permit publishing to {subject}").into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use transload_envelope::{Arguments, Envelope, Origin};
+
+    use super::*;
+
+    fn message(address: &str, argument: Option<&str>) -> Outgoing {
+        let mut arguments = Arguments::default();
+        if let Some(text) = argument {
+            arguments.push("subject", text);
+        }
+        let envelope = Envelope::new(Origin::new("web", "http", address), "x");
+        Outgoing { envelope, arguments }
+    }
+
+    #[test]
+    fn the_subject_comes_from_the_rule_then_the_target_then_the_address() {
+        let fixed = NatsTarget { subject: Some("fixed".into()), ..NatsTarget::default() };
+        let open = NatsTarget::default();
+        for (target, address, argument, wanted) in [
+            (&fixed, "a/b", Some("made.x"), Ok("made.x")),
+            (&fixed, "a/b", None, Ok("fixed")),
+            (&open, "a/b", None, Ok("a.b")),
+            (&open, "_INBOX/x", None, Err(())),
+            (&open, "_INBOX/x", Some("_INBOX.x"), Ok("_INBOX.x")),
+            (&open, "$JS/API/STREAM/DELETE/ORDERS", None, Err(())),
+            (&open, "a", Some("$JS.API.STREAM.DELETE.ORDERS"), Err(())),
+            (&open, "a/*", None, Err(())),
+            (&open, "a", Some("a.>"), Err(())),
+        ] {
+            let got = subject(target, &message(address, argument), AddressMapping::Nats);
+            assert_eq!(got.as_deref().map_err(|_| ()), wanted, "{address} {argument:?}");
+        }
+    }
+
+    #[test]
+    fn a_missing_stream_holds_everything_unless_others_went_through() {
+        let missing = || Err(Refused::NoStream("a.b".into()));
+        let full = || SendError::Busy { after: None, reason: "the stream is full".into() };
+        let all = settle_missing_streams(vec![missing(), missing()]);
+        assert!(all.iter().all(|one| matches!(one, Err(SendError::Busy { .. }))));
+        let mixed =
+            settle_missing_streams(vec![Ok(Sent::Confirmed), missing(), Err(Refused::By(full()))]);
+        assert!(matches!(
+            &*mixed,
+            [Ok(Sent::Confirmed), Err(SendError::Failed { .. }), Err(SendError::Busy { .. })]
+        ));
+    }
+}
