@@ -62,7 +62,8 @@ def make_client(arguments):
     client = mqtt.Client(
         mqtt.CallbackAPIVersion.VERSION2, manual_ack=arguments.no_ack, **fields
     )
-    client.max_inflight_messages_set(1000)
+    # paho does not read the server's receive maximum, whose default here is 256.
+    client.max_inflight_messages_set(200)
     if arguments.websocket:
         client.ws_set_options(path=arguments.websocket)
     if arguments.username is not None:
