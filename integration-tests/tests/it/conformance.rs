@@ -268,8 +268,8 @@ impl Fixture for HttpSenders {
     }
 
     async fn publish(&mut self, texts: &[String]) {
-        for text in texts.iter().cloned() {
-            let url = format!("http://127.0.0.1:{}/in/x", self.port);
+        for text in texts {
+            let (url, text) = (format!("http://127.0.0.1:{}/in/x", self.port), text.clone());
             self.requests.spawn(async move {
                 while curl::post(&url, &[], text.as_bytes()).await.status == 503 {}
             });
