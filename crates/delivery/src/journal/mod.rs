@@ -47,6 +47,8 @@ mod segment;
 mod settings;
 mod store;
 mod table;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use self::{
