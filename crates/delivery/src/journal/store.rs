@@ -79,7 +79,7 @@ impl JournalStore {
         if !(1..=1 << 30).contains(&settings.segment_bytes) {
             return Err(OpenError::Settings("a segment has between one byte and 1 GiB"));
         }
-        let recovered = recovery::recover(directory, settings)?;
+        let recovered = recovery::recover(directory, settings, &*disk)?;
         let Recovered { lock, mut saved, segments, figures, replayed, set_aside } = recovered;
         let checkpoint_bytes = saved.bytes;
         let (next_sequence, next_disk) = (saved.next_sequence, saved.next_queue);
