@@ -1,4 +1,4 @@
-//! Measures the journal: appends from some tasks, with or without a consumer that keeps up, and
+//! Measures the journal: appends from some tasks, with or without a drains that keeps up, and
 //! then opening it again. `journal_throughput DIRECTORY [MESSAGES] [BYTES] [TASKS] [BATCH] [consume]`
 #![allow(
     clippy::unwrap_used,
@@ -53,10 +53,10 @@ async fn measure() {
     for _ in 0..tasks {
         running.spawn(produce(Arc::clone(&store), queue.id(), messages / tasks, bytes, batch));
     }
-    let consumed = Arc::new(AtomicU64::new(0));
-    let mut consumer = JoinSet::new();
+    let taken = Arc::new(AtomicU64::new(0));
+    let mut drains = JoinSet::new();
     if consume {
-        consumer.spawn(drain(Arc::clone(&queue), messages / tasks * tasks, Arc::clone(&consumed)));
+        drains.spawn(drain(Arc::clone(&queue), messages / tasks * tasks, Arc::clone(&taken)));
     }
     running.join_all().await;
     let took = start.elapsed();
@@ -68,7 +68,7 @@ async fn measure() {
         figures.disk_bytes,
         figures.last_sync
     );
-    consumer.join_all().await;
+    drains.join_all().await;
     if consume {
         let rate = messages as f64 / start.elapsed().as_secs_f64();
         println!("and delivered: {rate:.0} msg/s");
@@ -79,7 +79,6 @@ async fn measure() {
         println!("memory for each of {} waiting messages: {each:.1} bytes", depth.messages);
     }
     drop(queue);
-    println!("closing without a clean end is measured by killing this program");
     let start = Instant::now();
     store.close().await.unwrap();
     println!("closed in {:?}", start.elapsed());
@@ -90,7 +89,7 @@ async fn measure() {
     let queue = store.queue("q", DISK).unwrap();
     let (start, waiting) = (Instant::now(), queue.depth().messages);
     if waiting > 0 {
-        drain(queue, waiting, consumed).await;
+        drain(queue, waiting, taken).await;
         let rate = waiting as f64 / start.elapsed().as_secs_f64();
         println!("drained {waiting} from disk: {rate:.0} msg/s");
     }
@@ -114,14 +113,14 @@ async fn produce(
     }
 }
 
-async fn drain(queue: Arc<dyn Queue>, messages: u64, consumed: Arc<AtomicU64>) {
+async fn drain(queue: Arc<dyn Queue>, messages: u64, taken: Arc<AtomicU64>) {
     let mut left = messages;
     while left > 0 {
         let leased = queue.lease(256, 1 << 20).await.unwrap();
         let positions: Vec<_> = leased.iter().map(|one| one.position).collect();
         queue.resolve(&positions, Resolution::Done);
         let count = u64::try_from(positions.len()).unwrap();
-        consumed.fetch_add(count, Ordering::Relaxed);
+        taken.fetch_add(count, Ordering::Relaxed);
         left = left.saturating_sub(count);
     }
 }

@@ -4,7 +4,8 @@ use std::{
     io,
     os::unix::fs::{FileExt as _, MetadataExt as _},
     path::Path,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Condvar, Mutex, MutexGuard},
+    time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
@@ -14,7 +15,7 @@ use crate::sync::lock;
 
 /// A disk that knows what has been synced, and fails when told to.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Sim(Arc<Mutex<State>>);
+pub(super) struct Sim(Arc<(Mutex<State>, Condvar)>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -24,6 +25,9 @@ struct State {
     fail_syncs: bool,
     fail_cuts: bool,
     panic_at_sync: bool,
+    /// Syncs do not come to their end.
+    stalled: bool,
+    in_sync: bool,
     crashes: u64,
 }
 
@@ -58,14 +62,30 @@ impl Sim {
         self.state().fail_cuts = true;
     }
 
+    /// Lets syncs take until they are let go.
+    pub(super) fn stall(&self, stalled: bool) {
+        self.state().stalled = stalled;
+        self.0.1.notify_all();
+    }
+
+    /// Waits until a sync has begun that does not come to its end.
+    pub(super) fn wait_for_stall(&self) {
+        let end = Instant::now() + Duration::from_secs(10);
+        let mut state = self.state();
+        while !state.in_sync {
+            assert!(Instant::now() < end, "nothing is synced");
+            state = self.0.1.wait_timeout(state, Duration::from_millis(100)).unwrap().0;
+        }
+    }
+
     /// What a power failure at this moment could leave: of what was not synced, some bytes, and
     /// perhaps one of them wrong.
-    pub(super) fn crash(&self, directory: &Path, chance: u64) -> (TempDir, Self) {
-        let copy = TempDir::new().unwrap();
+    pub(super) fn crash(&self, of: &Path, chance: u64) -> (TempDir, Self) {
+        let copy = directory();
         let mut state = self.state();
         state.crashes += 1;
         let mut random = fastrand::Rng::with_seed(chance.wrapping_add(state.crashes));
-        for entry in fs::read_dir(directory).unwrap() {
+        for entry in fs::read_dir(of).unwrap() {
             let entry = entry.unwrap();
             let to = copy.path().join(entry.file_name());
             fs::copy(entry.path(), &to).unwrap();
@@ -81,8 +101,13 @@ impl Sim {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.0)
+        lock(&self.0.0)
     }
+}
+
+/// A directory in memory where there is one: what is durable is decided here and not by a disk.
+pub(super) fn directory() -> TempDir {
+    TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap()
 }
 
 fn spoil(path: &Path, durable: u64, length: u64, random: &mut fastrand::Rng) {
@@ -111,6 +136,12 @@ impl Disk for Sim {
             return Err(io::Error::other("injected"));
         }
         let metadata = file.metadata()?;
+        state.in_sync = true;
+        self.0.1.notify_all();
+        while state.stalled {
+            state = self.0.1.wait(state).unwrap();
+        }
+        state.in_sync = false;
         state.durable.insert(metadata.ino(), metadata.len());
         Ok(())
     }
