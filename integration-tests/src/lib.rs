@@ -1,1 +1,43 @@
-//! Real brokers, started and stopped by the tests.
+//! Real brokers and foreign clients, started and stopped by the tests.
+//!
+//! Invariants:
+//! - Everything runs on 127.0.0.1, on ports that nobody uses, in temporary directories.
+//! - Nothing outlives the test process, however that ends.
+//! - A broker or client that is not installed fails the test, with the command that installs it.
+//! - Every wait has a deadline, and fails with what was waited for.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "a fixture that cannot do its work fails the test that asked for it"
+)]
+
+mod consumer;
+pub mod curl;
+mod gateway;
+mod guard;
+mod http_sink;
+mod message;
+mod mosquitto;
+pub mod mosquitto_clients;
+mod nats;
+mod ports;
+mod process;
+mod python;
+mod rabbitmq;
+pub mod wait;
+
+pub use self::{
+    consumer::Consumer,
+    gateway::{Transload, transload, transload_to_end},
+    guard::directory,
+    http_sink::HttpSink,
+    message::{Message, Received, texts},
+    mosquitto::Mosquitto,
+    nats::Nats,
+    ports::free_port,
+    process::{End, Process},
+    python::{Outcome, Python},
+    rabbitmq::RabbitMq,
+};

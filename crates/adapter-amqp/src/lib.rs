@@ -1,1 +1,173 @@
-//! The AMQP 0-9-1 adapter.
+//! The AMQP 0-9-1 adapter: a client of brokers such as RabbitMQ.
+//!
+//! Invariants:
+//! - A message is acknowledged to its queue only when it has been settled, and counts as published
+//!   only when the broker has confirmed it.
+//! - Nothing reconnects here: the client library's own recovery is off, and the gateway connects
+//!   again after each loss.
+//! - Publishing and consuming have a connection each.
+//! - No type of the client library appears in a public signature.
+
+mod address;
+mod config;
+mod connect;
+mod error;
+mod flexible;
+mod handshake;
+mod inbound;
+mod lint;
+mod mapping;
+mod outbound;
+mod settle;
+mod table;
+mod unacked;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tracing::warn;
+use transload_adapter::{
+    Adapter, ConnectError, Context, Endpoints, Inbound, Lint, SourceCapabilities,
+    TargetCapabilities,
+};
+
+pub use self::{
+    address::AddressMapping,
+    config::{
+        AddressSource, AmqpConfig, AmqpTarget, Bind, Consume, Declare, QueueDeclaration, ServerUrl,
+    },
+    flexible::OneOrMany,
+};
+use self::{
+    connect::{Link, Purpose},
+    inbound::Consumers,
+    outbound::Publisher,
+};
+
+/// A connection to an AMQP 0-9-1 broker.
+#[derive(Clone, Copy, Debug)]
+pub struct AmqpClient;
+
+#[async_trait]
+impl Adapter for AmqpClient {
+    const KIND: &'static str = "amqp";
+    const ROLE_KEY: &'static str = "url";
+    const SUMMARY: &'static str = "a connection to an AMQP 0-9-1 broker such as RabbitMQ";
+    const TEMPLATED: &'static [&'static str] = &["exchange", "routing_key", "queue"];
+
+    type Config = AmqpConfig;
+    type Target = AmqpTarget;
+
+    fn lint(config: &AmqpConfig) -> Vec<Lint> {
+        lint::lint(config)
+    }
+
+    fn lint_target(_: &AmqpConfig, target: &AmqpTarget) -> Vec<Lint> {
+        lint::lint_target(target)
+    }
+
+    fn lint_source(config: &AmqpConfig, pattern: &str) -> Vec<Lint> {
+        lint::lint_source(config, pattern)
+    }
+
+    fn describe(config: &AmqpConfig) -> String {
+        let places: Vec<_> = config.url.iter().map(ServerUrl::public).collect();
+        let queues: Vec<_> = config.consume.iter().map(|consume| consume.queue.as_str()).collect();
+        match &queues[..] {
+            [] => places.join(" or "),
+            queues => format!("{}, consumes {}", places.join(" or "), queues.join(", ")),
+        }
+    }
+
+    fn describe_target(_: &AmqpConfig, target: &AmqpTarget) -> String {
+        if let Some(queue) = &target.queue {
+            return format!("queue {queue}");
+        }
+        let exchange = target.exchange.as_deref().filter(|exchange| !exchange.is_empty());
+        let exchange = exchange.unwrap_or("(default)");
+        match &target.routing_key {
+            Some(key) => format!("exchange {exchange}, key {key}"),
+            None => format!("exchange {exchange}, key by address"),
+        }
+    }
+
+    fn source(config: &AmqpConfig) -> SourceCapabilities {
+        SourceCapabilities {
+            receives: !config.consume.is_empty(),
+            acknowledges: true,
+            refuses: false,
+            replies: false,
+        }
+    }
+
+    fn target(_: &AmqpConfig, _: &AmqpTarget) -> TargetCapabilities {
+        TargetCapabilities { sends: true, confirms: true, replies: false, carries_headers: true }
+    }
+
+    async fn connect(
+        config: Arc<AmqpConfig>,
+        context: Context,
+    ) -> Result<Endpoints<AmqpTarget>, ConnectError> {
+        let publishing =
+            Link::open(&config, &context.name, &context.tasks, Purpose::Publish).await?;
+        let mut states = vec![publishing.state.clone()];
+        let mut inbound: Option<Box<dyn Inbound>> = None;
+        if consumes(&config, &context) {
+            let consuming =
+                Link::open(&config, &context.name, &context.tasks, Purpose::Consume).await?;
+            states.push(consuming.state.clone());
+            inbound = Some(Box::new(Consumers::start(&config, &context, &consuming).await?));
+        }
+        Ok(Endpoints {
+            inbound,
+            outbound: Some(Arc::new(Publisher::new(publishing, config))),
+            lost: connect::lost(states),
+        })
+    }
+}
+
+/// A queue whose messages no route wants is left alone: they wait at the broker instead of being
+/// taken and dropped.
+fn consumes(config: &AmqpConfig, context: &Context) -> bool {
+    if config.consume.is_empty() {
+        return false;
+    }
+    let wanted = !context.interest.patterns.is_empty();
+    if !wanted {
+        warn!(adapter = %context.name, "no route is from this adapter: its queues are not consumed");
+    }
+    wanted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptions_are_for_people_and_without_secrets() {
+        let config: AmqpConfig = toml::from_str(
+            "url = ['amqp://u:geheim@a/%2f', 'amqps://b/v']\nconsume = [{ queue = 'q' }]",
+        )
+        .unwrap();
+        assert_eq!(
+            AmqpClient::describe(&config),
+            "amqp://a:5672/%2f or amqps://b:5671/v, consumes q"
+        );
+        for (target, text) in [
+            ("queue = 'q'", "queue q"),
+            ("exchange = 'x'\nrouting_key = 'a.{b}'", "exchange x, key a.{b}"),
+            ("exchange = 'x'", "exchange x, key by address"),
+            ("routing_key = 'q'", "exchange (default), key q"),
+        ] {
+            let target = toml::from_str(target).unwrap();
+            assert_eq!(AmqpClient::describe_target(&config, &target), text);
+        }
+    }
+
+    #[test]
+    fn the_registry_takes_it() {
+        let registry = transload_adapter::Registry::default().with::<AmqpClient>();
+        let kinds: Vec<_> = registry.kinds().map(|kind| (kind.kind(), kind.role_key())).collect();
+        assert_eq!(kinds, [("amqp", "url")]);
+    }
+}

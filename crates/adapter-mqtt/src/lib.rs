@@ -17,4 +17,4 @@ mod topic;
 pub use client::{
     ClientConfig, ClientTarget, MqttClient, ProtocolVersion, Subscription, SubscriptionSettings,
 };
-pub use listener::{Config as ListenerConfig, MqttListener, Target as ListenerTarget};
+pub use listener::{Addresses, Config as ListenerConfig, MqttListener, Target as ListenerTarget};

@@ -20,6 +20,11 @@ mod registry;
 mod secret;
 mod settlement;
 pub mod store;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+#[cfg(test)]
+mod tests;
 pub mod units;
 
 pub use self::{

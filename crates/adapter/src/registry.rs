@@ -104,7 +104,7 @@ pub trait Kind: Send + Sync {
     /// of the table's own parts.
     fn prepare(
         &self,
-        settings: &Spanned<DeTable<'static>>,
+        settings: &Spanned<DeTable<'_>>,
     ) -> Result<(Box<dyn Prepared>, Vec<Lint>), Error>;
 }
 
@@ -116,6 +116,12 @@ impl fmt::Debug for AnyTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("AnyTarget")
     }
+}
+
+/// A target of any type, to show what happens to one that belongs to another adapter.
+#[cfg(test)]
+pub(crate) fn any_target(target: impl Any + Send + Sync) -> AnyTarget {
+    AnyTarget(Arc::new(target))
 }
 
 /// A target that was read, and what there is to say about it.
@@ -141,8 +147,7 @@ pub trait Prepared: Send + Sync {
     /// See [`Adapter::lint_source`].
     fn lint_source(&self, pattern: &str) -> Vec<Lint>;
     /// Reads the settings of a target: a `to` table without the keys that every target has.
-    fn prepare_target(&self, settings: &Spanned<DeTable<'static>>)
-    -> Result<PreparedTarget, Error>;
+    fn prepare_target(&self, settings: &Spanned<DeTable<'_>>) -> Result<PreparedTarget, Error>;
     /// See [`Adapter::connect`].
     async fn connect(&self, context: Context) -> Result<AnyEndpoints, ConnectError>;
 }
@@ -212,7 +217,7 @@ impl<A: Adapter> Kind for Typed<A> {
 
     fn prepare(
         &self,
-        settings: &Spanned<DeTable<'static>>,
+        settings: &Spanned<DeTable<'_>>,
     ) -> Result<(Box<dyn Prepared>, Vec<Lint>), Error> {
         let config = A::Config::deserialize(Deserializer::from(settings.clone()))?;
         let lints = A::lint(&config);
@@ -238,10 +243,7 @@ impl<A: Adapter> Prepared for Checked<A> {
         A::lint_source(&self.config, pattern)
     }
 
-    fn prepare_target(
-        &self,
-        settings: &Spanned<DeTable<'static>>,
-    ) -> Result<PreparedTarget, Error> {
+    fn prepare_target(&self, settings: &Spanned<DeTable<'_>>) -> Result<PreparedTarget, Error> {
         let target = A::Target::deserialize(Deserializer::from(settings.clone()))?;
         Ok(PreparedTarget {
             lints: A::lint_target(&self.config, &target),

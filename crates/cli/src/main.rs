@@ -1,2 +1,51 @@
 //! The transload command.
-fn main() {}
+
+mod adapters;
+mod arguments;
+mod check;
+#[cfg(test)]
+mod documents;
+mod exit;
+mod logging;
+mod run;
+mod schema;
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use clap::Parser as _;
+
+use self::arguments::{Arguments, Command};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match &arguments.command {
+        None | Some(Command::Run) => run::run(&arguments),
+        Some(Command::Check(how)) => check::check(&arguments.config, how),
+        Some(Command::Schema) => schema::schema(),
+    };
+    outcome.into()
+}
+
+/// A variable of the environment; one that is not Unicode counts as not set.
+#[expect(clippy::disallowed_methods, reason = "this is where the configuration reads it from")]
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Prints to standard output. That nobody reads it is no fault.
+fn print(text: &str) {
+    let _ = io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// Prints to standard error. That nobody reads it is no fault.
+fn print_error(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Whether colors make sense there.
+fn colored(stream: &impl io::IsTerminal) -> bool {
+    stream.is_terminal() && environment("NO_COLOR").is_none()
+}

@@ -10,7 +10,11 @@
 //! [`Queue::drop_oldest`]: transload_adapter::store::Queue::drop_oldest
 
 mod backlog;
+pub mod backoff;
+pub mod dead_letters;
+pub mod journal;
 mod memory;
 mod sync;
+pub mod worker;
 
-pub use self::memory::MemoryStore;
+pub use self::{journal::JournalStore, memory::MemoryStore};

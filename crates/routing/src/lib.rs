@@ -10,6 +10,8 @@
 
 mod error;
 mod index;
+#[cfg(test)]
+mod naive;
 mod pattern;
 mod rule;
 mod template;

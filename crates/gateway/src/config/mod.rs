@@ -1,7 +1,205 @@
 //! The rules file `adapters.toml`: reading, checking, and what comes of it.
+//!
+//! Invariants:
+//! - Reading a configuration changes nothing and connects to nothing: it reads the file, the files
+//!   that it includes, those that hold secrets, and the environment through the function that is
+//!   handed in.
+//! - Every fault is reported, not only the first, at its place in its file.
+//! - What comes from the environment or is a secret is in no finding.
+//! - What is not in the file has its default here, so the rest of the gateway knows no defaults.
 
+mod adapters;
+mod check;
+mod document;
+mod environment;
+mod files;
+mod finding;
+mod gateway;
 mod model;
+mod overview;
+mod promise;
+mod recover;
+mod relations;
+mod render;
+mod routes;
+mod schema;
+mod schema_view;
+mod settings;
+mod source;
+mod suggest;
+mod targets;
+#[cfg(test)]
+mod tests;
+mod toml_text;
+mod tree;
+mod wording;
 
-pub use self::model::{
-    AdapterInstance, Configuration, GatewaySettings, Guarantee, Route, RouteTarget, WhenFull,
+use std::{collections::HashMap, path::Path};
+
+use toml::de::{DeTable, DeValue};
+use transload_adapter::Registry;
+
+use self::{
+    adapters::{Adapters, Declared},
+    check::Check,
+    source::{FileId, Place, Sources},
 };
+pub use self::{
+    environment::Environment,
+    finding::{Finding, Report},
+    model::{
+        AdapterInstance, Configuration, GatewaySettings, Guarantee, Route, RouteTarget, WhenFull,
+    },
+    overview::overview,
+    schema::schema,
+    source::{FileId as SourceId, Place as SourcePlace, Position, Source, Sources as SourceFiles},
+};
+
+/// The keys of a file; all but the first two may stand in included files too.
+const ROOT_KEYS: [&str; 4] = ["gateway", "include", "adapters", "route"];
+
+/// What came of reading a configuration.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration; absent when a finding is an error.
+    pub configuration: Option<Configuration>,
+    /// All that there is to say about it.
+    pub report: Report,
+}
+
+/// Reads and checks a configuration.
+pub fn load(path: &Path, environment: &Environment<'_>, registry: &Registry) -> Loaded {
+    let mut findings = Vec::new();
+    let sources = files::read_all(path, environment, &mut findings);
+    load_sources(sources, findings, environment, registry)
+}
+
+/// Reads and checks a configuration that is not in a file; `include` and `*_file` are relative to
+/// the working directory.
+pub fn load_text(
+    name: &str,
+    text: &str,
+    environment: &Environment<'_>,
+    registry: &Registry,
+) -> Loaded {
+    let mut sources = Sources::default();
+    sources.add(name.into(), text.to_owned());
+    load_sources(sources, Vec::new(), environment, registry)
+}
+
+fn load_sources(
+    mut sources: Sources,
+    mut findings: Vec<Finding>,
+    environment: &Environment<'_>,
+    registry: &Registry,
+) -> Loaded {
+    let (configuration, found, hidden) = {
+        let mut check = Check::new(&sources, registry, environment);
+        let configuration = check.run();
+        let (found, hidden) = check.finish();
+        (configuration, found, hidden)
+    };
+    findings.extend(found);
+    for (file, span) in hidden {
+        sources.hide(file, &[span]);
+    }
+    let mut report = Report { sources, findings };
+    report.sort();
+    let configuration = configuration.filter(|_| report.errors() == 0);
+    Loaded { configuration, report }
+}
+
+impl Check<'_> {
+    fn run(&mut self) -> Option<Configuration> {
+        let files: Vec<FileId> = self.sources.ids().collect();
+        let mut gateway = GatewaySettings::default();
+        let mut adapters = Adapters::default();
+        let mut route_tables = Vec::new();
+        let mut main = true;
+        for file in &files {
+            let mut root = self.parse(*file);
+            if let Some(value) = root.remove("gateway") {
+                if main {
+                    gateway = self.gateway(*file, value);
+                } else {
+                    self.refuse_in_included(*file, "gateway", value.span());
+                }
+            }
+            if let Some(value) = root.remove("include") {
+                if main {
+                    self.include(*file, &value);
+                } else {
+                    self.refuse_in_included(*file, "include", value.span());
+                }
+            }
+            if let Some(value) = root.remove("adapters") {
+                self.adapters(*file, value, &mut adapters);
+            }
+            route_tables.extend(root.remove("route").map(|value| (*file, value)));
+            self.unknown_root_keys(*file, &root);
+            main = false;
+        }
+        let mut names = HashMap::new();
+        let mut routes = Vec::new();
+        for (file, value) in route_tables {
+            self.routes(file, value, &adapters, &mut names, &mut routes);
+        }
+        self.relations(&routes, &adapters);
+        let first = files.first()?;
+        if adapters.list.is_empty() {
+            let finding =
+                Finding::warning(Place { file: *first, span: 0..0 }, "there is no adapter");
+            self.report_missing(finding.with_help("write `[adapters.NAME]`".to_owned()));
+        }
+        let routes = routes.into_iter().map(|declared| declared.route).collect();
+        let instances: Option<Vec<_>> = adapters.list.into_iter().map(instance).collect();
+        Some(Configuration { gateway, adapters: instances?, routes })
+    }
+
+    /// What is included was looked up before; here only the form is checked.
+    fn include(&mut self, file: FileId, value: &tree::Value<'_>) {
+        let texts = value.get_ref().as_array();
+        let unfit = match texts {
+            Some(list) => list.iter().find(|element| !element.get_ref().is_str()),
+            None => Some(value),
+        };
+        if let Some(unfit) = unfit {
+            let message =
+                format!("expected an array of paths, found {}", unfit.get_ref().type_str());
+            let help = "write `include = [\"routes/*.toml\"]`".to_owned();
+            let place = Place { file, span: unfit.span() };
+            self.report(Finding::error(place, message).with_help(help));
+        }
+    }
+
+    fn refuse_in_included(&mut self, file: FileId, key: &str, span: std::ops::Range<usize>) {
+        let message = format!("`{key}` cannot stand in an included file");
+        let help = "an included file has `[adapters.NAME]` and `[[route]]` only".to_owned();
+        self.report(Finding::error(Place { file, span }, message).with_help(help));
+    }
+
+    fn unknown_root_keys(&mut self, file: FileId, root: &DeTable<'_>) {
+        for (key, value) in root {
+            let name = key.get_ref();
+            let help = match (name.as_ref(), value.get_ref()) {
+                ("adapter", DeValue::Table(_)) => Some("write `[adapters.NAME]`".to_owned()),
+                ("routes", DeValue::Array(_) | DeValue::Table(_)) => {
+                    Some("write `[[route]]`".to_owned())
+                }
+                _ => suggest::help(name, &ROOT_KEYS, "the keys here are"),
+            };
+            let place = Place { file, span: key.span() };
+            self.report(Finding::error(place, format!("unknown key `{name}`")).with_help(help));
+        }
+    }
+}
+
+/// An adapter of which everything is known.
+fn instance(declared: Declared<'_>) -> Option<AdapterInstance> {
+    Some(AdapterInstance {
+        name: declared.name.into(),
+        kind: declared.kind?.0.kind(),
+        credits: declared.credits,
+        prepared: declared.prepared?,
+    })
+}

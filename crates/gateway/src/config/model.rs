@@ -1,7 +1,9 @@
 //! A configuration that has been read and checked: everything the gateway needs to start.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
+use schemars::JsonSchema;
+use serde::Deserialize;
 use transload_adapter::{Prepared, PreparedTarget, store::QueueSettings};
 use transload_envelope::Text;
 use transload_routing::{Pattern, Template};
@@ -84,7 +86,8 @@ pub struct RouteTarget {
 }
 
 /// What the acknowledgement to the source means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum Guarantee {
     /// The message is on disk.
     Stored,
@@ -94,8 +97,43 @@ pub enum Guarantee {
     BestEffort,
 }
 
+impl Guarantee {
+    /// As the file says it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::Delivered => "delivered",
+            Self::BestEffort => "best-effort",
+        }
+    }
+
+    /// What it means, in one sentence without a full stop.
+    pub fn explanation(self) -> &'static str {
+        match self {
+            Self::Stored => {
+                "acknowledged to the source once the message is on disk; delivered from there, \
+                 also after a restart"
+            }
+            Self::Delivered => {
+                "acknowledged to the source once every target has confirmed; nothing is on disk"
+            }
+            Self::BestEffort => {
+                "acknowledged to the source as soon as the message was read; lost when the \
+                 gateway ends before it is delivered"
+            }
+        }
+    }
+}
+
+impl fmt::Display for Guarantee {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 /// What happens when a queue is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum WhenFull {
     /// The source waits, or is told to come again.
     Block,
@@ -103,4 +141,21 @@ pub enum WhenFull {
     Reject,
     /// The oldest messages make room.
     DropOldest,
+}
+
+impl WhenFull {
+    /// As the file says it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Block => "block",
+            Self::Reject => "reject",
+            Self::DropOldest => "drop-oldest",
+        }
+    }
+}
+
+impl fmt::Display for WhenFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
 }

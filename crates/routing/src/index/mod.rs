@@ -69,11 +69,17 @@ impl<K, V> Index<K, V> {
 
     /// Visits every entry whose pattern matches the address, each once, in no particular order. A
     /// key that was inserted with several patterns is visited for each that matches.
-    pub fn matches<'index>(
+    pub fn matches<'index>(&'index self, address: &str, visit: impl FnMut(&'index K, &'index V)) {
+        self.walk(address, visit);
+    }
+
+    /// Does the work of [`Self::matches`] and returns how many steps it took.
+    fn walk<'index>(
         &'index self,
         address: &str,
         mut visit: impl FnMut(&'index K, &'index V),
-    ) {
+    ) -> usize {
+        let mut steps = 0;
         // MQTT 5.0, section 4.7.2: a wildcard at the first level does not match `$…`.
         let dollar = address.starts_with('$');
         let levels: SmallVec<[&str; 16]> = address.split('/').take(LEVELS_MAX + 1).collect();
@@ -81,6 +87,7 @@ impl<K, V> Index<K, V> {
         let mut joined = String::new();
         waiting.push((&self.root, 0));
         while let Some((node, depth)) = waiting.pop() {
+            steps += 1;
             let wildcards = depth > 0 || !dollar;
             if wildcards {
                 node.rest.iter().for_each(|(key, value)| visit(key, value));
@@ -92,6 +99,7 @@ impl<K, V> Index<K, V> {
                 None => node.here.iter().for_each(|(key, value)| visit(key, value)),
             }
         }
+        steps
     }
 }
 

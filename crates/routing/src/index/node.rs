@@ -54,19 +54,20 @@ impl<K, V> Node<K, V> {
         if let Some(child) = self.literals.get(level) {
             visit(child);
         }
-        if let Some(child) = self.any.as_deref().filter(|_| wildcards) {
+        if !wildcards {
+            return;
+        }
+        if let Some(child) = self.any.as_deref() {
             visit(child);
         }
         for shape in &self.affixed {
-            if (wildcards || shape.prefix_len > 0)
-                && let Some(child) = shape.child_of(level, joined)
-            {
+            if let Some(child) = shape.child_of(level, joined) {
                 visit(child);
             }
         }
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.here.is_empty()
             && self.rest.is_empty()
             && self.literals.is_empty()

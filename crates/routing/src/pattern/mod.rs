@@ -15,7 +15,8 @@
 //! - `#` and `{name...}` are whole levels and come last. `+` is a whole level. A level holds one
 //!   capture at most.
 //! - A pattern that starts with a wildcard does not match an address that starts with `$`
-//!   (MQTT 5.0, section 4.7.2); `dev-{name}` starts with a literal, `{name}-dev` with a wildcard.
+//!   (MQTT 5.0, section 4.7.2). `{name}-dev` starts with a wildcard, `dev-{name}` does not, and
+//!   `$dev-{name}` is refused there, since no topic filter reaches that far.
 //! - A leading `/` makes an empty first level: `/a` and `a` are different.
 //! - The name of a capture is an identifier: a letter or `_`, then letters, digits and `_`.
 
@@ -189,8 +190,7 @@ impl Pattern {
     fn starts_with_dollar(&self) -> bool {
         match self.levels.first() {
             Some(Level::Literal(text)) => text.starts_with('$'),
-            Some(Level::Affixed(affix)) => affix.prefix.starts_with('$'),
-            Some(Level::Any { .. } | Level::Rest { .. }) | None => false,
+            Some(Level::Any { .. } | Level::Rest { .. } | Level::Affixed(_)) | None => false,
         }
     }
 }

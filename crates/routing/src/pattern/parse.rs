@@ -109,6 +109,13 @@ impl Parser {
             )
             .help(format!("write `{{{}}}` for a part of one level", capture.name)));
         }
+        if start == 0 && prefix.starts_with('$') {
+            return Err(PatternError::new(
+                0..written.len(),
+                "a first level that starts with `$` cannot hold a capture",
+            )
+            .help("such addresses are internal to their broker, so write the level in full"));
+        }
         self.add(&capture)?;
         Ok(match (whole, rest) {
             (true, true) => Level::Rest { captured: true },
@@ -202,6 +209,10 @@ fn braces(left: &str, start: usize) -> Result<Capture<'_>, PatternError> {
         Some(name) => (name, true),
         None => (written, false),
     };
+    if name.is_empty() {
+        return Err(PatternError::new(range, "the capture has no name")
+            .help("write `{name}`, or `+` where the text is not needed"));
+    }
     check_name(name, range.start + 1)?;
     Ok(Capture { name, rest, range })
 }
@@ -209,10 +220,6 @@ fn braces(left: &str, start: usize) -> Result<Capture<'_>, PatternError> {
 /// Checks the name of a capture; `start` is its place in the pattern.
 fn check_name(name: &str, start: usize) -> Result<(), PatternError> {
     let range = start..start + name.len();
-    if name.is_empty() {
-        return Err(PatternError::new(start - 1..start + 1, "the capture has no name")
-            .help("write `{name}`, or `+` where the text is not needed"));
-    }
     if name.len() > NAME_BYTES_MAX {
         return Err(PatternError::new(
             range,

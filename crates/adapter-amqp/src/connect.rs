@@ -1,0 +1,340 @@
+//! One connection: which broker, with which credentials, and what becomes of it.
+
+use std::{future::Future, io, path::Path, sync::Arc, time::Duration};
+
+use futures_util::{StreamExt, future};
+use lapin::{
+    AsyncTcpStream, Connection, ConnectionProperties, ConnectionState, ConnectionStatus, ErrorKind,
+    Event,
+    runtime::default_runtime,
+    tcp::{AMQPUriTcpExt, TLSConfig},
+    uri::AMQPUri,
+};
+use tokio::{sync::watch, time};
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+use transload_adapter::{BoxError, ConnectError, Lost};
+use transload_envelope::Text;
+
+use crate::{
+    config::AmqpConfig,
+    error::{Reaction, connect_error, reaction},
+    handshake::Handshake,
+};
+
+/// The client holds 64 frames in memory for each connection, and RabbitMQ would have frames of
+/// 128 KiB. It is also the bound on all properties of a message.
+const FRAME_BYTES_MAX: u32 = 64 * 1024;
+/// How often the state is looked at, in case the library ends a connection without an event.
+const STATE_CHECK_INTERVAL: Duration = Duration::from_secs(2);
+/// How long a broker may take to agree to the end of a connection.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a connection is for. Each direction has its own, since a broker that is short of memory
+/// or disk stops reading from those that publish, and would leave acknowledgements unread.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Purpose {
+    Publish,
+    Consume,
+}
+
+/// How a connection fares.
+#[derive(Clone, Debug)]
+pub(crate) enum LinkState {
+    Open,
+    /// The broker takes nothing at present, for this reason.
+    Blocked(Text),
+    Lost(lapin::Error),
+}
+
+/// A connection and its state. It is closed when the last clone of `connection` and the last
+/// channel are dropped.
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) state: watch::Receiver<LinkState>,
+}
+
+impl Link {
+    /// Opens a connection to the first broker that accepts one.
+    pub(crate) async fn open(
+        config: &AmqpConfig,
+        name: &Text,
+        tasks: &TaskTracker,
+        purpose: Purpose,
+    ) -> Result<Self, ConnectError> {
+        let password = password(config)?;
+        let mut failure = ConnectError::Unusable { reason: "there is no URL".into() };
+        for url in config.url.iter() {
+            let place = url.public();
+            let mut uri = url.parse().map_err(|fault| ConnectError::Unusable {
+                reason: format!("url: {fault}").into(),
+            })?;
+            complete(&mut uri, config, password.as_deref());
+            match open_one(uri, config, name, purpose).await {
+                Ok(connection) => {
+                    return Ok(Self::watched(connection, place, name, tasks, purpose));
+                }
+                Err(error) => failure = worse(failure, locate(&place, error)),
+            }
+        }
+        Err(failure)
+    }
+
+    fn watched(
+        connection: Connection,
+        place: String,
+        name: &Text,
+        tasks: &TaskTracker,
+        purpose: Purpose,
+    ) -> Self {
+        let (sender, state) = watch::channel(LinkState::Open);
+        let events = connection.events_listener();
+        let status = connection.status().clone();
+        let name = name.clone();
+        tasks.spawn(async move {
+            let mut events = std::pin::pin!(events);
+            loop {
+                let event = tokio::select! {
+                    () = sender.closed() => return,
+                    event = events.next() => event,
+                    () = time::sleep(STATE_CHECK_INTERVAL) => None,
+                };
+                let Some(state) = state_after(event, &status) else { continue };
+                tell(&state, &name, &place, purpose);
+                let lost = matches!(state, LinkState::Lost(_));
+                sender.send_replace(state);
+                if lost {
+                    return;
+                }
+            }
+        });
+        Self { connection: Arc::new(connection), state }
+    }
+
+    /// Ends the connection in order, or after a while anyway.
+    pub(crate) async fn close(&self) {
+        let closing = self.connection.close(200, "the gateway closes the connection".into());
+        // Whatever the broker answers, or fails to: the connection is of no more use to anybody.
+        drop(time::timeout(CLOSE_TIMEOUT, closing).await);
+    }
+}
+
+/// Resolves when one of the connections is lost.
+pub(crate) fn lost(links: impl IntoIterator<Item = watch::Receiver<LinkState>>) -> Lost {
+    let waits = links.into_iter().map(|state| Box::pin(loss(state))).collect::<Vec<_>>();
+    Box::pin(async move { future::select_all(waits).await.0 })
+}
+
+async fn loss(mut state: watch::Receiver<LinkState>) -> BoxError {
+    match state.wait_for(|state| matches!(state, LinkState::Lost(_))).await.as_deref() {
+        Ok(LinkState::Lost(error)) => Box::new(error.clone()),
+        Ok(LinkState::Open | LinkState::Blocked(_)) | Err(_) => "the connection has ended".into(),
+    }
+}
+
+/// The new state, if there is one. Events also tell of single channels, which is no loss.
+fn state_after(event: Option<Event>, status: &ConnectionStatus) -> Option<LinkState> {
+    match event {
+        Some(Event::ConnectionBlocked(reason)) => return Some(LinkState::Blocked(reason.into())),
+        Some(Event::ConnectionUnblocked) => return Some(LinkState::Open),
+        Some(Event::Error(error)) if !status.connected() => return Some(LinkState::Lost(error)),
+        // Flow control of a channel is the library's matter.
+        Some(_) | None => {}
+    }
+    let closed = || ErrorKind::InvalidConnectionState(ConnectionState::Closed);
+    (!status.connected()).then(|| LinkState::Lost(closed().into()))
+}
+
+fn tell(state: &LinkState, adapter: &str, place: &str, purpose: Purpose) {
+    match state {
+        LinkState::Open => info!(adapter, place, ?purpose, "the broker takes messages again"),
+        LinkState::Blocked(reason) => {
+            warn!(adapter, place, ?purpose, %reason, "the broker takes nothing at present");
+        }
+        // The gateway tells of the loss itself.
+        LinkState::Lost(_) => {}
+    }
+}
+
+async fn open_one(
+    uri: AMQPUri,
+    config: &AmqpConfig,
+    name: &str,
+    purpose: Purpose,
+) -> Result<Connection, ConnectError> {
+    let limit = config.connect_timeout.get();
+    let runtime = default_runtime().map_err(|error| connect_error("runtime", error))?;
+    let handshake = Arc::new(Handshake::default());
+    let watcher = Arc::downgrade(&handshake);
+    // This is called in a thread of the library, which outlives a call that was given up.
+    let own_runtime = runtime.clone();
+    let connect = async move |uri: AMQPUri, _| {
+        let connecting = uri.connect_with_config_async(TLSConfig::default(), &own_runtime);
+        let stream = within(limit, connecting).await?;
+        let Some(handshake) = watcher.upgrade() else {
+            return Err(io::Error::from(io::ErrorKind::ConnectionAborted).into());
+        };
+        match &stream {
+            AsyncTcpStream::Plain(tcp) => handshake.watch(tcp.get_ref())?,
+            AsyncTcpStream::Rustls(tls) => handshake.watch(tls.get_ref().0.get_ref())?,
+            // The other kinds are of features that are off.
+            _ => {}
+        }
+        Ok(stream)
+    };
+    let properties = properties(config, name, purpose);
+    let connecting = Connection::connector(uri, runtime, connect, properties);
+    match time::timeout(limit.saturating_mul(2), connecting).await {
+        Ok(connection) => {
+            handshake.finish();
+            connection.map_err(|error| connect_error("connection", error))
+        }
+        Err(_) => Err(ConnectError::Unreachable("connection: the broker does not answer".into())),
+    }
+}
+
+async fn within<T>(
+    limit: Duration,
+    connecting: impl Future<Output = io::Result<T>>,
+) -> lapin::Result<T> {
+    match time::timeout(limit, connecting).await {
+        Ok(stream) => Ok(stream?),
+        Err(elapsed) => Err(io::Error::from(elapsed).into()),
+    }
+}
+
+fn properties(config: &AmqpConfig, name: &str, purpose: Purpose) -> ConnectionProperties {
+    let own = config.connection_name.clone();
+    let name = own.unwrap_or_else(|| format!("transload {name}"));
+    let purpose = match purpose {
+        Purpose::Publish => "publish",
+        Purpose::Consume => "consume",
+    };
+    ConnectionProperties::default()
+        .with_connection_name(format!("{name} ({purpose})").into())
+        .with_client_property("product".into(), "Transload".into())
+        .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into())
+}
+
+/// Adds what the settings say outside the URL.
+fn complete(uri: &mut AMQPUri, config: &AmqpConfig, password: Option<&str>) {
+    if let Some(username) = &config.username {
+        uri.authority.userinfo.username.clone_from(username);
+    }
+    if let Some(password) = password {
+        password.clone_into(&mut uri.authority.userinfo.password);
+    }
+    let heartbeat = u16::try_from(config.heartbeat.get().as_secs()).unwrap_or(u16::MAX);
+    uri.query.heartbeat.get_or_insert(heartbeat);
+    uri.query.frame_max.get_or_insert(FRAME_BYTES_MAX);
+}
+
+fn password(config: &AmqpConfig) -> Result<Option<String>, ConnectError> {
+    match (&config.password_file, &config.password) {
+        (Some(path), _) => read_secret(path).map(Some),
+        (None, password) => Ok(password.as_ref().map(|secret| secret.expose().to_owned())),
+    }
+}
+
+/// Not a reason to give up: whoever writes the file may be late.
+fn read_secret(path: &Path) -> Result<String, ConnectError> {
+    let text = std::fs::read_to_string(path).map_err(|error| ConnectError::Refused {
+        reason: format!("cannot read password_file {}: {error}", path.display()).into(),
+    })?;
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
+}
+
+fn locate(place: &str, error: ConnectError) -> ConnectError {
+    match error {
+        ConnectError::Unreachable(source) => {
+            ConnectError::Unreachable(format!("{place}: {source}").into())
+        }
+        ConnectError::Refused { reason } => {
+            ConnectError::Refused { reason: format!("{place}: {reason}").into() }
+        }
+        ConnectError::Unusable { reason } => ConnectError::Unusable { reason },
+    }
+}
+
+/// Of several brokers that fail, one that refused tells a person the most.
+fn worse(before: ConnectError, now: ConnectError) -> ConnectError {
+    match (before, now) {
+        (before @ ConnectError::Refused { .. }, ConnectError::Unreachable(_)) => before,
+        (_, now) => now,
+    }
+}
+
+/// Whether this error leaves the connection as it was.
+pub(crate) fn is_lost(error: &lapin::Error) -> bool {
+    matches!(reaction(error), Reaction::Lost | Reaction::Refused(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> AmqpConfig {
+        toml::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn credentials_beside_the_url_win() {
+        let config = config("url = 'amqp://a:b@h/v'\nusername = 'u'\npassword = 'p'");
+        let mut uri = config.url[0].parse().unwrap();
+        complete(&mut uri, &config, password(&config).unwrap().as_deref());
+        let user = &uri.authority.userinfo;
+        assert_eq!((user.username.as_str(), user.password.as_str()), ("u", "p"));
+        assert_eq!(uri.query.heartbeat, Some(30));
+        assert_eq!(uri.query.frame_max, Some(FRAME_BYTES_MAX));
+    }
+
+    #[test]
+    fn what_the_url_says_stays() {
+        let config = config("url = 'amqp://a:b@h/v?heartbeat=7&frame_max=8192'");
+        let mut uri = config.url[0].parse().unwrap();
+        complete(&mut uri, &config, None);
+        assert_eq!(uri.authority.userinfo.password, "b");
+        assert_eq!((uri.query.heartbeat, uri.query.frame_max), (Some(7), Some(8192)));
+    }
+
+    #[test]
+    fn a_missing_password_file_is_told_by_name() {
+        let config = config("url = 'amqp://h'\npassword_file = '/nowhere/at/all'");
+        let error = password(&config).unwrap_err().to_string();
+        assert!(error.contains("/nowhere/at/all"), "{error}");
+    }
+
+    async fn open(urls: &str) -> Result<Link, ConnectError> {
+        let config = config(&format!("url = {urls}\nconnect_timeout = '200ms'"));
+        Link::open(&config, &"svc".into(), &TaskTracker::new(), Purpose::Publish).await
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_is_away_is_told_by_its_place_only() {
+        let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = nobody.local_addr().unwrap().port();
+        drop(nobody);
+        let error = open(&format!("['amqp://u:geheim@127.0.0.1:{port}/%2f']")).await.unwrap_err();
+        let ConnectError::Unreachable(source) = &error else { panic!("{error:?}") };
+        assert!(source.to_string().contains(&format!("127.0.0.1:{port}/%2f")), "{source}");
+        assert!(!format!("{error:?} {source}").contains("geheim"));
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_says_nothing_is_given_up_and_hung_up_on() {
+        use tokio::io::AsyncReadExt;
+
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("'amqp://{}'", silent.local_addr().unwrap());
+        let (opened, accepted) = tokio::join!(open(&url), silent.accept());
+        assert!(matches!(opened, Err(ConnectError::Unreachable(_))));
+        // The library's thread must let go of the connection, not wait for ever.
+        let mut said = Vec::new();
+        let (mut socket, _) = accepted.unwrap();
+        let ended = socket.read_to_end(&mut said);
+        time::timeout(Duration::from_secs(10), ended).await.unwrap().unwrap();
+        assert!(said.starts_with(b"AMQP"), "{said:?}");
+    }
+}

@@ -1,0 +1,338 @@
+//! Messages in both forms: pure, and the only place that knows which property goes where.
+//!
+//! | envelope | AMQP 0-9-1 |
+//! |---|---|
+//! | id | `message_id` |
+//! | content type, content encoding, priority, type, app id | the properties of the same names |
+//! | correlation | `correlation_id` if it is text of up to 255 bytes without NUL, else header `x-correlation-id` |
+//! | reply to | `reply_to`, which names a queue; another protocol's address as header `x-reply-to-topic` |
+//! | expiry | `expiration`: milliseconds that are left |
+//! | durable | `delivery_mode` 2 or 1 |
+//! | retain | header `transload-retain` |
+//! | timestamp | `timestamp`: whole seconds |
+//! | user id | read from `user_id`, which must be the login; written as header `transload-user-id` |
+//! | hops | header `transload-hops` |
+//! | headers | the header table: sorted by name, repeats as an array |
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use lapin::{
+    BasicProperties,
+    message::Delivery,
+    types::{AMQPValue, FieldTable, ShortString},
+};
+use transload_adapter::SendError;
+use transload_envelope::{
+    Envelope, Headers, MessageId, Origin, Outgoing, Properties, Text, Timestamp, Value,
+};
+
+use crate::{
+    address::{AddressMapping, wildcard},
+    config::{AddressSource, AmqpTarget},
+    table,
+};
+
+const CORRELATION_HEADER: &str = "x-correlation-id";
+const REPLY_TO_TOPIC_HEADER: &str = "x-reply-to-topic";
+const RETAIN_HEADER: &str = "transload-retain";
+const HOPS_HEADER: &str = "transload-hops";
+/// Not read back: anybody can write it, while the broker vouches for `user_id`.
+const USER_ID_HEADER: &str = "transload-user-id";
+/// The origin's attribute that tells a topic to reply to from a queue to reply to.
+const REPLY_TO_ATTRIBUTE: &str = "reply_to";
+/// The protocol's name in an origin.
+const PROTOCOL: &str = "amqp";
+/// What a content header takes in its frame beside properties (AMQP 0-9-1, section 4.2.6.1).
+const CONTENT_HEADER_OVERHEAD: usize = 8 + 14;
+
+/// Where the messages of one consumer come from.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    pub(crate) adapter: Text,
+    pub(crate) queue: Text,
+    pub(crate) consumer_tag: Text,
+    pub(crate) address: AddressSource,
+    pub(crate) mapping: AddressMapping,
+}
+
+/// The envelope of a message that came in; the error says why there is none.
+pub(crate) fn envelope(
+    source: &Source,
+    delivery: Delivery,
+    now: Timestamp,
+) -> Result<Envelope, Text> {
+    let basic = &delivery.properties;
+    let mut properties = properties_from_amqp(basic, source.mapping, now);
+    let mut headers = Headers::default();
+    let mut topic = false;
+    let mut hops = 0;
+    for (name, value) in basic.headers().iter().flat_map(FieldTable::inner) {
+        let value = table::value_from_amqp(value).ok_or_else(|| {
+            Text::from(format!("header {name} is nested deeper than {} levels", table::DEPTH_MAX))
+        })?;
+        match (name.as_str(), value) {
+            (CORRELATION_HEADER, Value::Text(text)) if properties.correlation.is_none() => {
+                properties.correlation = Some(text.into_bytes());
+            }
+            (CORRELATION_HEADER, Value::Bytes(bytes)) if properties.correlation.is_none() => {
+                properties.correlation = Some(bytes);
+            }
+            (REPLY_TO_TOPIC_HEADER, Value::Text(key)) if properties.reply_to.is_none() => {
+                properties.reply_to = Some(source.mapping.to_address(&key).into());
+                topic = true;
+            }
+            (RETAIN_HEADER, Value::Bool(retain)) => properties.retain = retain,
+            // More than fit are too many for any gateway.
+            (HOPS_HEADER, Value::Int(count)) => {
+                hops = u8::try_from(count.max(0)).unwrap_or(u8::MAX);
+            }
+            (name, value) => headers.push(name, value),
+        }
+    }
+    let origin = origin(source, &delivery, topic);
+    let id = basic.message_id().as_ref().map(ShortString::as_str).filter(|id| !id.is_empty());
+    let id = id.map_or_else(MessageId::generate, MessageId::from_source);
+    let mut envelope = Envelope::new(origin, delivery.data).with_id(id).with_properties(properties);
+    envelope.headers = headers;
+    envelope.hops = hops;
+    Ok(envelope)
+}
+
+fn origin(source: &Source, delivery: &Delivery, topic: bool) -> Origin {
+    let address = match &source.address {
+        AddressSource::RoutingKey => source.mapping.to_address(delivery.routing_key.as_str()),
+        AddressSource::Queue => source.mapping.to_address(&source.queue),
+        AddressSource::Fixed(address) => address.clone(),
+    };
+    let origin = Origin::new(source.adapter.clone(), Text::from_static(PROTOCOL), address)
+        .with(Text::from_static("exchange"), delivery.exchange.as_str())
+        .with(Text::from_static("routing_key"), delivery.routing_key.as_str())
+        .with(Text::from_static("queue"), source.queue.clone())
+        .with(Text::from_static("redelivered"), delivery.redelivered)
+        .with(Text::from_static("consumer_tag"), source.consumer_tag.clone());
+    if topic { origin.with(Text::from_static(REPLY_TO_ATTRIBUTE), "topic") } else { origin }
+}
+
+fn properties_from_amqp(
+    basic: &BasicProperties,
+    mapping: AddressMapping,
+    now: Timestamp,
+) -> Properties {
+    let text =
+        |property: &Option<ShortString>| property.as_ref().map(|text| Text::from(text.as_str()));
+    let expiration = basic.expiration().as_ref().and_then(|ms| ms.as_str().parse().ok());
+    Properties {
+        content_type: text(basic.content_type()),
+        content_encoding: text(basic.content_encoding()),
+        correlation: text(basic.correlation_id()).map(Text::into_bytes),
+        reply_to: text(basic.reply_to()).map(|queue| mapping.to_address(&queue).into()),
+        expires_at: expiration.map(|ms| now.after(Duration::from_millis(ms))),
+        priority: *basic.priority(),
+        durable: match basic.delivery_mode() {
+            Some(2) => Some(true),
+            Some(1) => Some(false),
+            Some(_) | None => None,
+        },
+        retain: false,
+        kind: text(basic.kind()),
+        app_id: text(basic.app_id()),
+        user_id: text(basic.user_id()),
+        timestamp: basic.timestamp().map(table::timestamp),
+    }
+}
+
+/// A message as it is published.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Publish {
+    pub(crate) exchange: ShortString,
+    pub(crate) routing_key: ShortString,
+    pub(crate) properties: BasicProperties,
+    pub(crate) payload: Bytes,
+    /// The exchange was made for this message by a template.
+    pub(crate) own_exchange: bool,
+    /// The routing key was made for this message by a template or of its address.
+    pub(crate) own_key: bool,
+}
+
+/// What bounds a message that goes out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) message_bytes_max: usize,
+    /// The largest frame that was agreed upon; all properties must fit into one.
+    pub(crate) frame_bytes_max: usize,
+}
+
+/// The message as AMQP takes it, or why it never can. Checked here, because the broker's answer
+/// to a fault is to close the channel or the connection with everything that is on its way.
+pub(crate) fn publish(
+    outgoing: &Outgoing,
+    target: &AmqpTarget,
+    mapping: AddressMapping,
+    limits: Limits,
+    now: Timestamp,
+) -> Result<Publish, SendError> {
+    let Outgoing { envelope, arguments } = outgoing;
+    if envelope.payload.len() > limits.message_bytes_max {
+        return Err(rejected(format!(
+            "the payload has {} bytes, and max_message_bytes is {}",
+            envelope.payload.len(),
+            limits.message_bytes_max
+        )));
+    }
+    let queue = arguments.get("queue").map(|text| &**text).or(target.queue.as_deref());
+    let exchange = match queue {
+        Some(_) => None,
+        None => arguments.get("exchange").map(|text| &**text).or(target.exchange.as_deref()),
+    };
+    let key = queue
+        .or_else(|| arguments.get("routing_key").map(|text| &**text))
+        .or(target.routing_key.as_deref());
+    let mapped;
+    let key = if let Some(key) = key {
+        key
+    } else {
+        mapped = mapping.to_key(&envelope.address);
+        &mapped
+    };
+    let own_exchange = arguments.get("exchange").is_some() && queue.is_none();
+    let own_key = if queue.is_some() {
+        arguments.get("queue").is_some()
+    } else {
+        arguments.get("routing_key").is_some() || target.routing_key.is_none()
+    };
+    if own_key && let Some(word) = wildcard(key) {
+        return Err(rejected(format!("the routing key {key:?} has the wildcard {word} as a word")));
+    }
+    let properties = properties_to_amqp(envelope, target, mapping, now)
+        .map_err(|reason| SendError::Rejected { reason })?;
+    let header_len = properties_len(&properties) + CONTENT_HEADER_OVERHEAD;
+    if header_len > limits.frame_bytes_max {
+        return Err(rejected(format!(
+            "properties and headers take {header_len} bytes, and the broker takes {}",
+            limits.frame_bytes_max
+        )));
+    }
+    Ok(Publish {
+        exchange: named(exchange.unwrap_or_default(), "the name of the exchange")?,
+        routing_key: named(key, "the routing key")?,
+        properties,
+        payload: envelope.payload.clone(),
+        own_exchange,
+        own_key,
+    })
+}
+
+fn rejected(reason: String) -> SendError {
+    SendError::Rejected { reason: reason.into() }
+}
+
+fn named(text: &str, field: &str) -> Result<ShortString, SendError> {
+    table::short(text, field).map_err(|reason| SendError::Rejected { reason })
+}
+
+fn properties_to_amqp(
+    envelope: &Envelope,
+    target: &AmqpTarget,
+    mapping: AddressMapping,
+    now: Timestamp,
+) -> Result<BasicProperties, Text> {
+    let properties = envelope.properties();
+    let mut headers = table::table_from_headers(&envelope.headers)?;
+    let persistent = target.persistent.unwrap_or(properties.durable != Some(false));
+    let mut basic = BasicProperties::default()
+        .with_message_id(table::short(envelope.id.as_str(), "the message id")?)
+        .with_delivery_mode(if persistent { 2 } else { 1 });
+    if let Some(text) = &properties.content_type {
+        basic = basic.with_content_type(table::short(text, "the content type")?);
+    }
+    if let Some(text) = &properties.content_encoding {
+        basic = basic.with_content_encoding(table::short(text, "the content encoding")?);
+    }
+    if let Some(text) = &properties.kind {
+        basic = basic.with_type(table::short(text, "the type")?);
+    }
+    if let Some(text) = &properties.app_id {
+        basic = basic.with_app_id(table::short(text, "the application id")?);
+    }
+    if let Some(priority) = properties.priority {
+        basic = basic.with_priority(priority);
+    }
+    if let Some(time) = properties.timestamp {
+        basic = basic.with_timestamp(table::seconds(time));
+    }
+    if let Some(end) = properties.expires_at {
+        let left = end.remaining(now).as_millis().to_string();
+        basic = basic.with_expiration(table::short(&left, "the expiry")?);
+    }
+    if let Some(correlation) = &properties.correlation {
+        match correlation_text(correlation) {
+            Some(text) => basic = basic.with_correlation_id(text),
+            None => insert(&mut headers, CORRELATION_HEADER, binary_safe(correlation)),
+        }
+    }
+    if let Some(address) = &properties.reply_to {
+        let key = mapping.to_key(address);
+        if names_queue(envelope) {
+            basic = basic.with_reply_to(table::short(&key, "the queue to reply to")?);
+        } else {
+            insert(&mut headers, REPLY_TO_TOPIC_HEADER, AMQPValue::LongString(key.into()));
+        }
+    }
+    if let Some(user) = &properties.user_id {
+        insert(&mut headers, USER_ID_HEADER, AMQPValue::LongString((&**user).into()));
+    }
+    if envelope.hops > 0 {
+        insert(&mut headers, HOPS_HEADER, AMQPValue::LongLongInt(envelope.hops.into()));
+    }
+    if properties.retain {
+        insert(&mut headers, RETAIN_HEADER, AMQPValue::Boolean(true));
+    }
+    Ok(if headers.is_empty() { basic } else { basic.with_headers(headers.into()) })
+}
+
+fn insert(headers: &mut BTreeMap<ShortString, AMQPValue>, name: &'static str, value: AMQPValue) {
+    headers.insert(name.into(), value);
+}
+
+/// What fits `correlation_id`: text of up to 255 bytes without NUL.
+fn correlation_text(correlation: &[u8]) -> Option<ShortString> {
+    let text = std::str::from_utf8(correlation).ok()?;
+    if text.contains('\0') { None } else { ShortString::try_new(text).ok() }
+}
+
+/// The long form, as RabbitMQ's own MQTT plugin writes it: a long string holds any bytes.
+fn binary_safe(bytes: &Bytes) -> AMQPValue {
+    AMQPValue::LongString(bytes.as_ref().into())
+}
+
+/// Whether `reply_to` came in as AMQP's own property, which names a queue.
+fn names_queue(envelope: &Envelope) -> bool {
+    *envelope.origin.protocol == *PROTOCOL
+        && envelope.origin.attribute(REPLY_TO_ATTRIBUTE).is_none()
+}
+
+/// How many bytes the properties take on the wire (AMQP 0-9-1, section 4.2.6.1).
+fn properties_len(basic: &BasicProperties) -> usize {
+    let texts = [
+        basic.content_type(),
+        basic.content_encoding(),
+        basic.correlation_id(),
+        basic.reply_to(),
+        basic.expiration(),
+        basic.message_id(),
+        basic.kind(),
+        basic.user_id(),
+        basic.app_id(),
+    ];
+    let texts: usize = texts.into_iter().flatten().map(|text| 1 + text.as_str().len()).sum();
+    texts
+        + basic.headers().as_ref().map_or(0, table::table_len)
+        + usize::from(basic.delivery_mode().is_some())
+        + usize::from(basic.priority().is_some())
+        + basic.timestamp().map_or(0, |_| 8)
+}
+
+#[cfg(test)]
+#[path = "mapping_tests.rs"]
+mod tests;

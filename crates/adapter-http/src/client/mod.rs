@@ -1,0 +1,74 @@
+//! The client: messages go out as requests.
+
+mod config;
+mod outbound;
+#[cfg(test)]
+mod tests;
+
+use std::{future::pending, sync::Arc};
+
+use async_trait::async_trait;
+use transload_adapter::{
+    Adapter, ConnectError, Context, Endpoints, Lint, SourceCapabilities, TargetCapabilities,
+};
+
+pub use self::config::{ClientConfig, ClientTarget, Method};
+use self::outbound::HttpOutbound;
+
+/// An HTTP client.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpClient;
+
+#[async_trait]
+impl Adapter for HttpClient {
+    const KIND: &'static str = "http";
+    const ROLE_KEY: &'static str = "url";
+    const SUMMARY: &'static str = "a client that sends requests to a server";
+    const TEMPLATED: &'static [&'static str] = &["path"];
+
+    type Config = ClientConfig;
+    type Target = ClientTarget;
+
+    fn lint(config: &ClientConfig) -> Vec<Lint> {
+        config::lint(config)
+    }
+
+    fn lint_target(config: &ClientConfig, target: &ClientTarget) -> Vec<Lint> {
+        config::lint_target(config, target)
+    }
+
+    fn lint_source(_: &ClientConfig, _: &str) -> Vec<Lint> {
+        let message = "an HTTP client takes no messages in";
+        vec![Lint::error("", message).with_help("use an adapter of kind http with `listen`")]
+    }
+
+    fn describe(config: &ClientConfig) -> String {
+        config::describe(config)
+    }
+
+    fn describe_target(_: &ClientConfig, target: &ClientTarget) -> String {
+        let path = target.path.as_deref().map(|path| path.trim_start_matches('/'));
+        format!("{} /{}", target.method.as_str(), path.unwrap_or("ADDRESS"))
+    }
+
+    fn source(_: &ClientConfig) -> SourceCapabilities {
+        SourceCapabilities::default()
+    }
+
+    fn target(_: &ClientConfig, _: &ClientTarget) -> TargetCapabilities {
+        TargetCapabilities { sends: true, confirms: true, replies: false, carries_headers: true }
+    }
+
+    async fn connect(
+        config: Arc<ClientConfig>,
+        _: Context,
+    ) -> Result<Endpoints<ClientTarget>, ConnectError> {
+        // Whether the server can be reached is seen with each request.
+        let outbound = HttpOutbound::new(&config)?;
+        Ok(Endpoints {
+            inbound: None,
+            outbound: Some(Arc::new(outbound)),
+            lost: Box::pin(pending()),
+        })
+    }
+}

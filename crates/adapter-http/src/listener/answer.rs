@@ -1,0 +1,111 @@
+//! Responses.
+
+use std::{convert::Infallible, pin::Pin, time::Duration};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use http::{
+    HeaderValue, Response, StatusCode,
+    header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER},
+};
+use http_body_util::{Either, Full, StreamBody};
+use hyper::body::Frame;
+use serde_json::json;
+use transload_envelope::{Envelope, MessageId, Value};
+
+use crate::{error::Answer, mapping::write_response_headers};
+
+pub(super) type EventFrames = Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, Infallible>> + Send>>;
+pub(super) type Body = Either<Full<Bytes>, StreamBody<EventFrames>>;
+
+/// The attribute of a reply's origin that holds its HTTP status, if it has one.
+const STATUS_ATTRIBUTE: &str = "status";
+
+/// The response of an answer; `id` is the message's, as soon as there is one.
+pub(super) fn respond(answer: Answer, id: Option<&MessageId>) -> Response<Body> {
+    match answer {
+        Answer::Accepted => {
+            let body = json!({ "id": id.map(MessageId::as_str) });
+            let mut response = full(StatusCode::ACCEPTED, body.to_string());
+            set(&mut response, CONTENT_TYPE, "application/json");
+            response
+        }
+        Answer::Reply(reply) => reply_with(&reply),
+        Answer::Problem { status, detail, retry_after } => {
+            let mut response = problem(status, &detail, id);
+            if let Some(after) = retry_after {
+                response.headers_mut().insert(RETRY_AFTER, seconds(after).into());
+            }
+            response
+        }
+    }
+}
+
+/// 405 with the methods that are allowed.
+pub(super) fn not_allowed(allow: &'static str) -> Response<Body> {
+    let detail = format!("the methods of this path are {allow}");
+    let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, &detail, None);
+    set(&mut response, ALLOW, allow);
+    response
+}
+
+/// 200 with events.
+pub(super) fn events(frames: EventFrames) -> Response<Body> {
+    let mut response = Response::new(Either::Right(StreamBody::new(frames)));
+    set(&mut response, CONTENT_TYPE, "text/event-stream");
+    set(&mut response, CACHE_CONTROL, "no-store");
+    // Tells nginx and others not to collect the response before they pass it on.
+    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+/// Ends the connection after the response: the rest of the request will not be read.
+pub(super) fn and_close(mut response: Response<Body>) -> Response<Body> {
+    set(&mut response, CONNECTION, "close");
+    response
+}
+
+/// Problem details (RFC 9457).
+fn problem(status: StatusCode, detail: &str, id: Option<&MessageId>) -> Response<Body> {
+    let mut body = json!({
+        "type": "about:blank",
+        "title": status.canonical_reason().unwrap_or_default(),
+        "status": status.as_u16(),
+        "detail": detail,
+    });
+    if let (Some(id), Some(body)) = (id, body.as_object_mut()) {
+        body.insert("id".to_owned(), id.as_str().into());
+    }
+    let mut response = full(status, body.to_string());
+    set(&mut response, CONTENT_TYPE, "application/problem+json");
+    response
+}
+
+fn reply_with(reply: &Envelope) -> Response<Body> {
+    let status = match reply.origin.attribute(STATUS_ATTRIBUTE) {
+        Some(Value::Int(status)) => u16::try_from(*status).ok(),
+        Some(_) | None => None,
+    };
+    let status = status
+        .and_then(|status| StatusCode::from_u16(status).ok())
+        .filter(|status| !status.is_informational())
+        .unwrap_or(StatusCode::OK);
+    let mut response = full(status, reply.payload.clone());
+    write_response_headers(reply, response.headers_mut());
+    response
+}
+
+fn full(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Either::Left(Full::new(body.into())));
+    *response.status_mut() = status;
+    response
+}
+
+fn set(response: &mut Response<Body>, name: http::HeaderName, value: &'static str) {
+    response.headers_mut().insert(name, HeaderValue::from_static(value));
+}
+
+/// Whole seconds, at least one: a client told to come back at once would only come back too early.
+fn seconds(after: Duration) -> u64 {
+    (after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1)
+}

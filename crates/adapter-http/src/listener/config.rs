@@ -1,0 +1,332 @@
+use std::{net::SocketAddr, time::Duration};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+use transload_adapter::{
+    Lint,
+    units::{ByteSize, HumanDuration},
+};
+
+use crate::mapping::check_address;
+
+/// An HTTP listener: `POST` and `PUT` to any path that a route wants become messages, and `GET` of
+/// a stream path is a stream of server-sent events.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListenerConfig {
+    /// The address and port to listen on, such as `127.0.0.1:8080`.
+    #[schemars(with = "String")]
+    pub listen: SocketAddr,
+
+    /// Must be `true` to listen beyond this machine (beyond loopback): anyone who reaches the
+    /// address can then send messages and read the streams.
+    #[serde(default)]
+    pub insecure_without_authentication: bool,
+
+    /// How many connections may be open at once, event streams included. Further ones are closed.
+    #[serde(default = "max_connections")]
+    pub max_connections: usize,
+
+    /// The largest body of a request; a larger one is refused with 413.
+    #[serde(default = "max_body_bytes")]
+    pub max_body_bytes: ByteSize,
+
+    /// How many bytes of bodies may be held at once, from their arrival until the gateway has
+    /// settled their messages. Requests beyond that are answered with 503.
+    #[serde(default = "max_buffered_bytes")]
+    pub max_buffered_bytes: ByteSize,
+
+    /// How long the head of a request may take to arrive, and how long a connection may be idle
+    /// between requests; after that it is closed.
+    #[serde(default = "header_timeout")]
+    pub header_timeout: HumanDuration,
+
+    /// How long the body of a request may take to arrive; after that it is refused with 408.
+    #[serde(default = "body_timeout")]
+    pub body_timeout: HumanDuration,
+
+    /// How long a request waits for the guarantee of its routes. After that it is answered with
+    /// 504: the message is not known to be accepted, and may still be. The sender must send it
+    /// again, with the same `Idempotency-Key` or `webhook-id`, by which duplicates can be told; if
+    /// it sent none, the answer names the id that the gateway gave to the message.
+    #[serde(default = "response_timeout")]
+    pub response_timeout: HumanDuration,
+
+    /// The content types that are taken, such as `application/json` or `text/*`; others are refused
+    /// with 415. Everything is taken when the list is empty.
+    #[serde(default)]
+    pub content_types: Vec<String>,
+
+    /// The event streams.
+    #[serde(default)]
+    pub streams: StreamSettings,
+}
+
+/// Event streams: what routes send to this listener, for browsers and `curl` to read.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StreamSettings {
+    /// The path below which the streams are. Each path below it is a stream, whether or not a
+    /// message was ever sent to it.
+    pub prefix: String,
+
+    /// How many subscribers there may be at once; further ones are answered with 503.
+    pub max_subscribers: usize,
+
+    /// How many messages of each stream are kept, for subscribers that are slow or come back with
+    /// `Last-Event-ID`. They are in memory and gone after a restart.
+    pub history_messages: usize,
+
+    /// How many bytes of messages all streams together keep; the oldest go first.
+    pub history_bytes: ByteSize,
+
+    /// How often an idle stream sends a comment, so that proxies do not take it for dead.
+    pub keep_alive: HumanDuration,
+}
+
+impl Default for StreamSettings {
+    fn default() -> Self {
+        Self {
+            prefix: "/streams/".to_owned(),
+            max_subscribers: 1_000,
+            history_messages: 1_000,
+            history_bytes: ByteSize::from_mib(16),
+            keep_alive: HumanDuration::from_secs(15),
+        }
+    }
+}
+
+impl StreamSettings {
+    /// Whether streams live at this address.
+    pub(crate) fn contain(&self, address: &str) -> bool {
+        let prefix = self.prefix.trim_matches('/');
+        let below = address.strip_prefix(prefix);
+        below.is_some_and(|below| {
+            prefix.is_empty() || below.strip_prefix('/').is_some_and(|below| !below.is_empty())
+        })
+    }
+}
+
+/// Sends the message to an event stream of this listener.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListenerTarget {
+    /// The path of the stream, such as `/streams/telemetry` or `/streams/{device}`; not
+    /// percent-encoded. The message's address below the prefix of the streams if it is left out.
+    #[serde(default)]
+    pub stream: Option<String>,
+}
+
+const fn max_connections() -> usize {
+    4_096
+}
+
+const fn max_body_bytes() -> ByteSize {
+    ByteSize::from_mib(16)
+}
+
+const fn max_buffered_bytes() -> ByteSize {
+    ByteSize::from_mib(128)
+}
+
+const fn header_timeout() -> HumanDuration {
+    HumanDuration::from_secs(30)
+}
+
+const fn body_timeout() -> HumanDuration {
+    HumanDuration::from_secs(60)
+}
+
+const fn response_timeout() -> HumanDuration {
+    HumanDuration::from_secs(30)
+}
+
+pub(crate) fn lint(config: &ListenerConfig) -> Vec<Lint> {
+    let mut lints = Vec::new();
+    if !config.listen.ip().is_loopback() && !config.insecure_without_authentication {
+        let message = "the listener has no authentication and would be reachable from outside";
+        lints.push(Lint::error("listen", message).with_help(
+            "listen on 127.0.0.1, or say `insecure_without_authentication = true` if that is meant",
+        ));
+    }
+    let streams = &config.streams;
+    for (path, number) in [
+        ("max_connections", config.max_connections),
+        ("streams.max_subscribers", streams.max_subscribers),
+        ("streams.history_messages", streams.history_messages),
+    ] {
+        if number == 0 || number > Semaphore::MAX_PERMITS {
+            let message = format!("the number must be from 1 to {}", Semaphore::MAX_PERMITS);
+            lints.push(Lint::error(path, message));
+        }
+    }
+    for (path, size) in [
+        ("max_body_bytes", config.max_body_bytes),
+        ("max_buffered_bytes", config.max_buffered_bytes),
+        ("streams.history_bytes", streams.history_bytes),
+    ] {
+        if size.get() == 0 {
+            lints.push(Lint::error(path, "the size must be at least one byte"));
+        }
+    }
+    for (path, time) in [
+        ("header_timeout", config.header_timeout),
+        ("body_timeout", config.body_timeout),
+        ("response_timeout", config.response_timeout),
+        ("streams.keep_alive", streams.keep_alive),
+    ] {
+        if time.get() < Duration::from_millis(10) {
+            lints.push(Lint::error(path, "the time must be at least 10ms"));
+        }
+    }
+    if config.max_body_bytes > config.max_buffered_bytes {
+        let message = "a body of `max_body_bytes` would not fit into `max_buffered_bytes`";
+        lints.push(Lint::error("max_buffered_bytes", message));
+    }
+    let prefix = streams.prefix.trim_matches('/');
+    if !prefix.is_empty() && check_address(prefix).is_err() {
+        let message = "the prefix must be a path without wildcards, such as `/streams/`";
+        lints.push(Lint::error("streams.prefix", message));
+    }
+    for (place, content_type) in config.content_types.iter().enumerate() {
+        if content_type.split_once('/').is_none_or(|(kind, sub)| kind.is_empty() || sub.is_empty())
+        {
+            let message = "a content type has the form `application/json` or `text/*`";
+            lints.push(Lint::error(format!("content_types.{place}"), message));
+        }
+    }
+    lints
+}
+
+pub(crate) fn lint_target(config: &ListenerConfig, target: &ListenerTarget) -> Vec<Lint> {
+    let Some(stream) = &target.stream else { return Vec::new() };
+    // Up to the first capture the path is known now, and the prefix must be known.
+    let known = stream.split('{').next().unwrap_or(stream).trim_start_matches('/');
+    let whole = known.len() == stream.trim_start_matches('/').len();
+    let below = |address: &str| config.streams.contain(address);
+    let prefix = config.streams.prefix.trim_matches('/');
+    if !(below(known) || !whole && below(&format!("{known}x"))) {
+        let help = format!("write a path below `/{prefix}/`, or change `streams.prefix`");
+        let message = "no stream is there: the path is not below the prefix of the streams";
+        return vec![Lint::error("stream", message).with_help(help)];
+    }
+    match check_address(if whole { known } else { prefix }) {
+        Err(error) if whole => vec![Lint::error("stream", format!("nobody can read it: {error}"))],
+        Ok(()) | Err(_) => Vec::new(),
+    }
+}
+
+pub(crate) fn lint_source(pattern: &str) -> Vec<Lint> {
+    if let Some(relative) = pattern.strip_prefix('/') {
+        let message = "a pattern that begins with `/` matches only paths that begin with `//`";
+        return vec![Lint::warning("", message).with_help(format!("write `{relative}`"))];
+    }
+    Vec::new()
+}
+
+/// Whether a request of this content type is taken.
+pub(crate) fn takes(content_types: &[String], content_type: Option<&str>) -> bool {
+    if content_types.is_empty() {
+        return true;
+    }
+    let Some(given) = content_type.and_then(|whole| whole.split(';').next()).map(str::trim) else {
+        return false;
+    };
+    let matches = |wanted: &String| {
+        let ranges = (wanted.split_once('/'), given.split_once('/'));
+        let (Some((kind, sub)), Some((given_kind, given_sub))) = ranges else { return false };
+        (kind == "*" || kind.eq_ignore_ascii_case(given_kind))
+            && (sub == "*" || sub.eq_ignore_ascii_case(given_sub))
+    };
+    content_types.iter().any(matches)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> ListenerConfig {
+        toml::from_str(text).unwrap()
+    }
+
+    fn paths(lints: &[Lint]) -> Vec<&str> {
+        lints.iter().map(|lint| &*lint.path).collect()
+    }
+
+    #[test]
+    fn the_address_is_all_that_is_needed() {
+        for address in ["127.0.0.1:8080", "[::1]:8080"] {
+            let config = config(&format!("listen = \"{address}\""));
+            assert_eq!(lint(&config), [], "{address}");
+            assert!(config.max_body_bytes.get() > 1 << 20, "a body of 1 MiB passes");
+        }
+        assert!(toml::from_str::<ListenerConfig>("listen = \"127.0.0.1:1\"\nlisen = 1").is_err());
+    }
+
+    #[test]
+    fn listening_to_the_world_must_be_asked_for() {
+        for address in ["0.0.0.0:80", "[::]:80", "192.168.1.1:80"] {
+            let text = format!("listen = \"{address}\"");
+            assert_eq!(paths(&lint(&config(&text))), ["listen"]);
+            let text = format!("{text}\ninsecure_without_authentication = true");
+            assert_eq!(lint(&config(&text)), []);
+        }
+    }
+
+    #[test]
+    fn all_faults_are_reported_at_once() {
+        let config = config(
+            "listen = \"127.0.0.1:1\"\nmax_connections = 0\nmax_body_bytes = \"1GiB\"\n\
+             body_timeout = \"0s\"\ncontent_types = [\"text/*\", \"json\"]\n\
+             [streams]\nprefix = \"/+/\"\nhistory_bytes = 0",
+        );
+        let expected = [
+            "max_connections",
+            "streams.history_bytes",
+            "body_timeout",
+            "max_buffered_bytes",
+            "streams.prefix",
+            "content_types.1",
+        ];
+        assert_eq!(paths(&lint(&config)), expected);
+    }
+
+    #[test]
+    fn targets_lie_below_the_prefix() {
+        let config = config("listen = \"127.0.0.1:1\"");
+        for (stream, accepted) in [
+            ("/streams/telemetry", true),
+            ("streams/telemetry", true),
+            ("/streams/{device}", true),
+            ("/streams/x-{device}/y", true),
+            ("/streams", false),
+            ("/streams/", false),
+            ("/streams{device}", false),
+            ("/{device}", false),
+            ("/events/x", false),
+            ("/streams/a#b", false),
+            ("/streams/../x", false),
+        ] {
+            let target = ListenerTarget { stream: Some(stream.to_owned()) };
+            assert_eq!(lint_target(&config, &target).is_empty(), accepted, "{stream}");
+        }
+        assert_eq!(lint_target(&config, &ListenerTarget { stream: None }), []);
+    }
+
+    #[test]
+    fn content_types_are_compared_without_parameters() {
+        let list = ["application/json".to_owned(), "text/*".to_owned()];
+        for (given, taken) in [
+            (Some("application/json"), true),
+            (Some("Application/JSON; charset=utf-8"), true),
+            (Some("text/plain"), true),
+            (Some("application/xml"), false),
+            (Some("json"), false),
+            (None, false),
+        ] {
+            assert_eq!(takes(&list, given), taken, "{given:?}");
+        }
+        assert!(takes(&[], None));
+    }
+}

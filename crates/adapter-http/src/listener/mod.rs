@@ -1,0 +1,129 @@
+//! The listener: requests come in as messages, messages go out as server-sent events.
+
+mod answer;
+mod body;
+mod config;
+mod inbound;
+mod request;
+mod serve;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::{future::pending, net::SocketAddr, sync::Arc};
+
+use async_trait::async_trait;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use transload_adapter::{
+    Adapter, ConnectError, Context, Endpoints, Lint, SourceCapabilities, TargetCapabilities,
+};
+use transload_listen::{Bound, Settings};
+
+pub use self::config::{ListenerConfig, ListenerTarget, StreamSettings};
+use self::{
+    inbound::{HttpInbound, Intake},
+    serve::Server,
+    stream::{Hub, StreamOutbound},
+};
+
+/// An HTTP listener.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpListener;
+
+#[async_trait]
+impl Adapter for HttpListener {
+    const KIND: &'static str = "http";
+    const ROLE_KEY: &'static str = "listen";
+    const SUMMARY: &'static str =
+        "a listener that services post to and that event streams are read from";
+    const TEMPLATED: &'static [&'static str] = &["stream"];
+
+    type Config = ListenerConfig;
+    type Target = ListenerTarget;
+
+    fn lint(config: &ListenerConfig) -> Vec<Lint> {
+        config::lint(config)
+    }
+
+    fn lint_target(config: &ListenerConfig, target: &ListenerTarget) -> Vec<Lint> {
+        config::lint_target(config, target)
+    }
+
+    fn lint_source(_: &ListenerConfig, pattern: &str) -> Vec<Lint> {
+        config::lint_source(pattern)
+    }
+
+    fn describe(config: &ListenerConfig) -> String {
+        format!("listens on http://{}", config.listen)
+    }
+
+    fn describe_target(config: &ListenerConfig, target: &ListenerTarget) -> String {
+        match &target.stream {
+            Some(stream) => format!("event stream {stream}"),
+            None => format!("event stream {}/ADDRESS", config.streams.prefix.trim_end_matches('/')),
+        }
+    }
+
+    fn source(_: &ListenerConfig) -> SourceCapabilities {
+        SourceCapabilities { receives: true, acknowledges: true, refuses: true, replies: true }
+    }
+
+    fn target(_: &ListenerConfig, _: &ListenerTarget) -> TargetCapabilities {
+        TargetCapabilities { sends: true, confirms: true, replies: false, carries_headers: false }
+    }
+
+    async fn connect(
+        config: Arc<ListenerConfig>,
+        context: Context,
+    ) -> Result<Endpoints<ListenerTarget>, ConnectError> {
+        open(config, context).await.map(|(endpoints, _)| endpoints)
+    }
+}
+
+/// Binds, and serves in tasks of the context; also tells the address that was bound.
+async fn open(
+    config: Arc<ListenerConfig>,
+    context: Context,
+) -> Result<(Endpoints<ListenerTarget>, SocketAddr), ConnectError> {
+    let bound = Bound::new(config.listen)
+        .await
+        .map_err(|error| ConnectError::Unusable { reason: error.to_string().into() })?;
+    let address = bound.address();
+    if !address.ip().is_loopback() {
+        warn!(%address, adapter = %context.name, "The HTTP listener is open to the network without authentication.");
+    }
+    info!(%address, adapter = %context.name, "Listening for HTTP.");
+
+    let tasks = context.tasks.clone();
+    // Taking in ends with the context's signal or with the endpoints, serving with the endpoints.
+    let end = CancellationToken::new();
+    let stop = context.stop.child_token();
+    let (intake, deliveries) = Intake::open(&context);
+    let hub = Arc::new(Hub::new(config.streams.clone(), Arc::clone(&context.observer)));
+    let server = Arc::new(Server::new(config, context, intake, Arc::clone(&hub), end.clone()));
+    let settings = Settings {
+        connections: Arc::new(Semaphore::new(server.config.max_connections)),
+        tls: None,
+        stop: stop.clone(),
+        tasks: tasks.clone(),
+    };
+    tasks.spawn(transload_listen::serve(bound, settings, Arc::clone(&server)));
+    let ended = end.clone();
+    tasks.spawn(async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = ended.cancelled() => stop.cancel(),
+        }
+        server.stop_intake();
+    });
+
+    let open = Arc::new(end.clone().drop_guard());
+    let endpoints = Endpoints {
+        inbound: Some(Box::new(HttpInbound::new(deliveries, Arc::clone(&open)))),
+        outbound: Some(Arc::new(StreamOutbound::new(hub, end, open))),
+        lost: Box::pin(pending()),
+    };
+    Ok((endpoints, address))
+}

@@ -1,0 +1,4 @@
+mod conformance;
+mod fake;
+mod receipt;
+mod registry;

@@ -1,0 +1,28 @@
+//! The exit codes, which `--help` describes.
+
+use std::process::ExitCode;
+
+/// The configuration has faults.
+pub(crate) const FAULTS: u8 = 1;
+/// The gateway cannot start.
+pub(crate) const CANNOT_START: u8 = 3;
+/// A second signal stopped the gateway before it had finished.
+pub(crate) const CUT_SHORT: u8 = 4;
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Well,
+    Faults,
+    CannotStart,
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Well => Self::SUCCESS,
+            Outcome::Faults => Self::from(FAULTS),
+            Outcome::CannotStart => Self::from(CANNOT_START),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! `transload run`
+
+use std::io;
+
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{Signal, SignalKind, signal},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+use transload_gateway::config::{Configuration, Loaded, load, overview};
+
+use crate::{
+    adapters,
+    arguments::Arguments,
+    colored, environment,
+    exit::{self, Outcome},
+    logging, print, print_error,
+};
+
+/// Runs the gateway until it is told to stop.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    if let Err(reason) = logging::start(&arguments.log) {
+        print_error(&format!("error: {reason}\n"));
+        return Outcome::CannotStart;
+    }
+    let Loaded { configuration, report } =
+        load(&arguments.config, &environment, &adapters::registry());
+    print_error(&report.render(colored(&io::stderr())));
+    let Some(configuration) = configuration else { return Outcome::Faults };
+    // Two libraries would each choose their own cryptography; the first to be asked decides.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        warn!("another provider of cryptography is already in use");
+    }
+    print(&overview(&configuration));
+    match Runtime::new() {
+        Ok(runtime) => runtime.block_on(serve(configuration)),
+        Err(reason) => {
+            error!(%reason, "the runtime cannot be started");
+            Outcome::CannotStart
+        }
+    }
+}
+
+async fn serve(configuration: Configuration) -> Outcome {
+    let signals = signal(SignalKind::terminate())
+        .and_then(|terminate| Ok((terminate, signal(SignalKind::interrupt())?)));
+    let (terminate, interrupt) = match signals {
+        Ok(signals) => signals,
+        Err(reason) => {
+            error!(%reason, "signals cannot be listened to");
+            return Outcome::CannotStart;
+        }
+    };
+    let stop = CancellationToken::new();
+    let gateway = transload_gateway::run(configuration, stop.clone());
+    tokio::select! {
+        result = gateway => match result {
+            Ok(summary) => {
+                if summary.lost > 0 {
+                    warn!(
+                        messages = summary.lost,
+                        "messages that were in memory only have not been delivered"
+                    );
+                }
+                info!(waiting = summary.waiting, "the gateway has stopped");
+                Outcome::Well
+            }
+            Err(reason) => {
+                error!(%reason, "the gateway cannot run");
+                Outcome::CannotStart
+            }
+        },
+        () = obey(terminate, interrupt, stop) => Outcome::Well,
+    }
+}
+
+/// Passes the first signal on, and ends the process at the second. Never returns.
+async fn obey(mut terminate: Signal, mut interrupt: Signal, stop: CancellationToken) {
+    next(&mut terminate, &mut interrupt).await;
+    info!("told to stop: finishing what is in flight; a second signal ends at once");
+    stop.cancel();
+    next(&mut terminate, &mut interrupt).await;
+    warn!("told to stop again: ending at once");
+    std::process::exit(i32::from(exit::CUT_SHORT));
+}
+
+async fn next(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}

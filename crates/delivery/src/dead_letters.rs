@@ -1,0 +1,150 @@
+//! Messages that could not be delivered, kept with the reason until someone looks at them.
+//!
+//! There is one queue for each route, on disk and bounded; the oldest dead letters make room. What
+//! is known about the failure travels as arguments in front of the message's own, so that a dead
+//! letter is an ordinary record of the journal and can be sent to its destination again.
+
+use std::sync::Arc;
+
+use tracing::warn;
+use transload_adapter::store::{
+    Append, AppendTo, Queue, QueueSettings, Storage, Store, StoreError,
+};
+use transload_envelope::{Arguments, Outgoing, Text, Timestamp};
+
+/// The queues' names are this and the route's name.
+pub const PREFIX: &str = "dead-letters/";
+
+const DESTINATION: &str = "dead-letter.destination";
+const REASON: &str = "dead-letter.reason";
+const ATTEMPTS: &str = "dead-letter.attempts";
+const FIRST: &str = "dead-letter.first-failure-ms";
+const LAST: &str = "dead-letter.last-failure-ms";
+
+/// One message that could not be delivered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeadLetter {
+    /// The destination that it was for.
+    pub destination: Text,
+    /// Why it could not be delivered.
+    pub reason: Text,
+    /// How many attempts were made.
+    pub attempts: u32,
+    /// When it failed first.
+    pub first_failure_at: Timestamp,
+    /// When it failed last.
+    pub last_failure_at: Timestamp,
+    /// The untouched message.
+    pub outgoing: Outgoing,
+}
+
+impl DeadLetter {
+    /// The message as its queue keeps it.
+    fn into_arguments(self) -> Arguments {
+        let mut arguments = Arguments::default();
+        arguments.push(DESTINATION, self.destination);
+        arguments.push(REASON, self.reason);
+        arguments.push(ATTEMPTS, self.attempts.to_string());
+        arguments.push(FIRST, self.first_failure_at.unix_ms.to_string());
+        arguments.push(LAST, self.last_failure_at.unix_ms.to_string());
+        for (key, text) in self.outgoing.arguments.iter() {
+            arguments.push(key.clone(), text.clone());
+        }
+        arguments
+    }
+
+    /// Reads a message of a dead letter queue.
+    pub fn from_outgoing(outgoing: Outgoing) -> Self {
+        let text = |key| outgoing.arguments.get(key).cloned().unwrap_or_default();
+        let number = |key| text(key).parse().unwrap_or_default();
+        Self {
+            destination: text(DESTINATION),
+            reason: text(REASON),
+            attempts: text(ATTEMPTS).parse().unwrap_or_default(),
+            first_failure_at: Timestamp { unix_ms: number(FIRST) },
+            last_failure_at: Timestamp { unix_ms: number(LAST) },
+            outgoing: Outgoing {
+                arguments: outgoing
+                    .arguments
+                    .iter()
+                    .filter(|(key, _)| !key.starts_with("dead-letter."))
+                    .map(|(key, text)| (key.clone(), text.clone()))
+                    .collect(),
+                envelope: outgoing.envelope,
+            },
+        }
+    }
+}
+
+/// The dead letters of all routes. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct DeadLetters {
+    store: Arc<dyn Store>,
+    messages_max: u64,
+    bytes_max: u64,
+}
+
+impl DeadLetters {
+    /// Dead letters in this store, bounded for each route.
+    pub fn new(store: Arc<dyn Store>, messages_max: u64, bytes_max: u64) -> Self {
+        Self { store, messages_max, bytes_max }
+    }
+
+    /// Opens the dead letters of a route.
+    pub fn queue(&self, route: &str) -> Result<Arc<dyn Queue>, StoreError> {
+        self.store.queue(
+            &format!("{PREFIX}{route}"),
+            QueueSettings {
+                storage: Storage::Disk,
+                messages_max: self.messages_max,
+                bytes_max: self.bytes_max,
+                age_max: None,
+            },
+        )
+    }
+
+    /// Adds dead letters of a route; resolves when they are durable.
+    pub async fn add(&self, route: &str, letters: &[DeadLetter]) -> Result<(), StoreError> {
+        let queue = self.queue(route)?;
+        if queue.is_full() {
+            let dropped = queue.drop_oldest();
+            warn!(%route, dropped, "The dead letters are full, the oldest were dropped.");
+        }
+        let appends = letters.iter().map(|letter| Append {
+            envelope: letter.outgoing.envelope.clone(),
+            to: vec![AppendTo {
+                queue: queue.id(),
+                arguments: letter.clone().into_arguments(),
+                share: None,
+            }],
+        });
+        self.store.append_durably(appends.collect()).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use transload_envelope::{Envelope, Origin};
+
+    use super::*;
+
+    #[test]
+    fn what_is_known_of_a_failure_survives_the_queue() {
+        let letter = DeadLetter {
+            destination: "telemetry/services".into(),
+            reason: "unroutable".into(),
+            attempts: 3,
+            first_failure_at: Timestamp { unix_ms: 1_700_000_000_123 },
+            last_failure_at: Timestamp { unix_ms: 1_700_000_009_456 },
+            outgoing: Outgoing {
+                envelope: Envelope::new(Origin::new("devices", "mqtt", "a/b"), "body"),
+                arguments: [(Text::from("routing_key"), Text::from("a.b"))].into_iter().collect(),
+            },
+        };
+        let kept = Outgoing {
+            envelope: letter.outgoing.envelope.clone(),
+            arguments: letter.clone().into_arguments(),
+        };
+        assert_eq!(DeadLetter::from_outgoing(kept), letter);
+    }
+}

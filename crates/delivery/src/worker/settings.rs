@@ -1,0 +1,59 @@
+use std::{fmt, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+use transload_envelope::Text;
+
+/// How one destination is served.
+#[derive(Clone, Debug)]
+pub struct WorkerSettings {
+    /// The destination's name.
+    pub name: Text,
+    /// The route whose dead letters take what cannot be delivered.
+    pub route: Text,
+    /// How many messages are sent in one batch.
+    pub batch_messages_max: usize,
+    /// How many bytes are sent in one batch, unless a single message is larger.
+    pub batch_bytes_max: usize,
+    /// How many attempts of one message may fail before it goes to the dead letters.
+    pub attempts_max: u32,
+    /// How long a message may wait before it goes to the dead letters.
+    pub expires: Option<Duration>,
+    /// The first ceiling of the wait between attempts.
+    pub retry_first: Duration,
+    /// The last ceiling of the wait between attempts.
+    pub retry_max: Duration,
+    /// Whether the queue is emptied before the worker finishes, since it would be lost with the
+    /// process.
+    pub empty_before_finish: bool,
+}
+
+/// How a worker is stopped.
+#[derive(Clone, Debug, Default)]
+pub struct WorkerStop {
+    /// The batch in hand is delivered, and nothing more is leased (or, for a queue in memory, until
+    /// it is empty).
+    pub finish: CancellationToken,
+    /// The batch in hand is put back at once.
+    pub abort: CancellationToken,
+}
+
+/// What became of messages at a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The target has it.
+    Delivered,
+    /// The target took it, and nobody was there to receive it.
+    NoReceiver,
+    /// It goes again.
+    Retried,
+    /// Its own expiry had passed.
+    Expired,
+    /// It is among the dead letters.
+    DeadLettered,
+}
+
+/// Counts outcomes; must be cheap and must not block.
+pub trait DeliveryObserver: Send + Sync + fmt::Debug {
+    /// Adds to the count of an outcome.
+    fn count(&self, outcome: Outcome, by: u64);
+}

@@ -1,0 +1,165 @@
+//! The admin address: health, readiness and metrics.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::State as Extract,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, info, warn};
+use transload_delivery::journal::Health;
+use transload_envelope::Timestamp;
+use transload_listen::{Bound, Connection, Refused, Serve, Settings};
+
+use crate::{
+    dispatch::Shared,
+    metrics::Metrics,
+    status::{AdapterState, Stage, Status},
+    storage::Storage,
+};
+
+/// What the pages are made from.
+#[derive(Clone, Debug)]
+pub(crate) struct State {
+    pub(crate) status: Status,
+    pub(crate) metrics: Metrics,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) storage: Storage,
+}
+
+/// How many peers are served at once: people, probes and scrapers.
+const CONNECTIONS_MAX: usize = 64;
+
+/// How long a peer may take for the head of its request.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Serves the admin address until `close` fires.
+pub(crate) async fn serve(
+    address: SocketAddr,
+    state: State,
+    tasks: &TaskTracker,
+    close: CancellationToken,
+) -> Result<(), String> {
+    let bound = Bound::new(address).await.map_err(|error| error.to_string())?;
+    info!(address = %bound.address(), "Health, readiness and metrics are served.");
+    let router = Router::new()
+        .route("/healthz", get(healthy))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(state);
+    let settings = Settings {
+        connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+        tls: None,
+        stop: close.clone(),
+        tasks: tasks.clone(),
+    };
+    tasks.spawn(transload_listen::serve(bound, settings, Arc::new(Pages { router, close })));
+    Ok(())
+}
+
+/// Serves the pages to one peer after the other.
+struct Pages {
+    router: Router,
+    close: CancellationToken,
+}
+
+impl Serve for Pages {
+    async fn serve(self: Arc<Self>, connection: Connection) {
+        let service = TowerToHyperService::new(self.router.clone());
+        let serving = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .serve_connection(TokioIo::new(connection.stream), service);
+        tokio::select! {
+            () = self.close.cancelled() => {}
+            served = serving => if let Err(error) = served {
+                debug!(peer = %connection.peer, %error, "A peer of the admin address went away.");
+            },
+        }
+    }
+
+    fn refused(&self, peer: SocketAddr, why: &Refused) {
+        warn!(%peer, ?why, "A peer of the admin address was turned away.");
+    }
+}
+
+/// The process is alive and answers.
+async fn healthy() -> &'static str {
+    "ok\n"
+}
+
+/// 200 while messages are taken in and can be stored; a broker that is away does not change that.
+async fn ready(Extract(shown): Extract<State>) -> Response {
+    let stage = shown.status.stage();
+    let store = shown.storage.health();
+    let ready = stage == Stage::Running && matches!(store, Health::Ready);
+    let adapters: serde_json::Map<String, Value> = shown
+        .status
+        .adapters()
+        .into_iter()
+        .map(|(name, adapter)| (name.to_string(), describe(&adapter)))
+        .collect();
+    let body = json!({
+        "ready": ready,
+        "stage": match stage {
+            Stage::Starting => "starting",
+            Stage::Running => "running",
+            Stage::Stopping => "stopping",
+        },
+        "store": match &store {
+            Health::Ready => json!({ "state": "ready" }),
+            Health::Full(reason) => json!({ "state": "full", "reason": &**reason }),
+            Health::Failed(reason) => json!({ "state": "failed", "reason": &**reason }),
+            Health::Closed => json!({ "state": "closed" }),
+        },
+        "adapters": adapters,
+    });
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    (status, kind, format!("{body}\n")).into_response()
+}
+
+fn describe(adapter: &AdapterState) -> Value {
+    match adapter {
+        AdapterState::Starting => json!({ "state": "starting" }),
+        AdapterState::Up => json!({ "state": "up" }),
+        AdapterState::Down { reason } => json!({ "state": "down", "reason": reason }),
+        AdapterState::Stopped => json!({ "state": "stopped" }),
+    }
+}
+
+async fn metrics(Extract(shown): Extract<State>) -> Response {
+    refresh(&shown);
+    match shown.metrics.render() {
+        Ok(text) => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], text).into_response()
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+/// Gauges are read when they are asked for, so that they cost nothing in between.
+fn refresh(state: &State) {
+    state.metrics.store(&state.storage.statistics());
+    let now = Timestamp::now();
+    for destination in &state.shared.destinations {
+        let depth = destination.queue.depth();
+        let age = depth.oldest.map_or(0, |oldest| now.remaining(oldest).as_secs());
+        let figures = &destination.metrics;
+        figures.queue_messages.set(i64::try_from(depth.messages).unwrap_or(i64::MAX));
+        figures.queue_bytes.set(i64::try_from(depth.bytes).unwrap_or(i64::MAX));
+        figures.queue_age.set(i64::try_from(age).unwrap_or(i64::MAX));
+    }
+}

@@ -1,0 +1,227 @@
+//! What the checks share: where findings go, and what must not be shown in them.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+    rc::Rc,
+};
+
+use transload_adapter::{Kind, Lint, Registry, Severity};
+
+use super::{
+    environment::Environment,
+    files,
+    finding::Finding,
+    recover::Fault,
+    schema_view::KindSchemas,
+    source::{FileId, Place, Sources},
+    toml_text,
+    tree::{self, Table},
+};
+
+/// One run over all files.
+pub(super) struct Check<'a> {
+    pub(super) sources: &'a Sources,
+    pub(super) registry: &'a Registry,
+    pub(super) environment: &'a Environment<'a>,
+    pub(super) findings: Vec<Finding>,
+    /// Parts of files that are not to be shown.
+    pub(super) hidden_spans: Vec<(FileId, Range<usize>)>,
+    /// Texts that are not to be shown, and what stands in for them.
+    pub(super) hidden_texts: Vec<(String, String)>,
+    /// Lines of files that could not be parsed.
+    pub(super) broken_lines: HashSet<(FileId, usize)>,
+    /// Files in which a line could not be parsed, so that something may seem to be missing.
+    pub(super) broken_files: HashSet<FileId>,
+    /// Strings that had a variable in them, so that places inside them are not known.
+    pub(super) expanded: HashSet<(FileId, usize)>,
+    schemas: HashMap<(&'static str, &'static str), Rc<KindSchemas>>,
+}
+
+impl<'a> Check<'a> {
+    pub(super) fn new(
+        sources: &'a Sources,
+        registry: &'a Registry,
+        environment: &'a Environment<'a>,
+    ) -> Self {
+        Self {
+            sources,
+            registry,
+            environment,
+            findings: Vec::new(),
+            hidden_spans: Vec::new(),
+            hidden_texts: Vec::new(),
+            broken_lines: HashSet::new(),
+            broken_files: HashSet::new(),
+            expanded: HashSet::new(),
+            schemas: HashMap::new(),
+        }
+    }
+
+    /// The schemas of a role, made once.
+    pub(super) fn schemas(&mut self, kind: &dyn Kind) -> Rc<KindSchemas> {
+        let entry = self.schemas.entry((kind.kind(), kind.role_key()));
+        Rc::clone(entry.or_insert_with(|| Rc::new(KindSchemas::new(kind))))
+    }
+
+    /// Notes a finding, unless it is about a line that could not be parsed anyway.
+    pub(super) fn report(&mut self, finding: Finding) {
+        if let Some(place) = &finding.place {
+            let line =
+                || self.sources.get(place.file).map(|file| file.position(place.span.start).line);
+            let broken = self.broken_files.contains(&place.file)
+                && line().is_some_and(|line| self.broken_lines.contains(&(place.file, line)));
+            if broken {
+                return;
+            }
+        }
+        self.findings.push(finding);
+    }
+
+    /// Notes a finding about a key that is missing, unless it may have stood on a line that could
+    /// not be parsed.
+    pub(super) fn report_missing(&mut self, finding: Finding) {
+        let broken = finding.place.as_ref().map(|place| self.broken_files.contains(&place.file));
+        if broken != Some(true) {
+            self.report(finding);
+        }
+    }
+
+    /// Notes the faults of a table. `describe` says which table it is.
+    pub(super) fn report_faults(&mut self, file: FileId, faults: Vec<Fault>, table: &str) {
+        for Fault { span, worded } in faults {
+            let place = Place { file, span };
+            if worded.missing {
+                let message = format!("{} in {table}", worded.message);
+                self.report_missing(Finding::error(place, message));
+                continue;
+            }
+            let mut message = worded.message;
+            if self.expanded.contains(&(file, place.span.start)) {
+                // What was found came from the environment.
+                let end = message.rfind(", found ").or_else(|| message.find(" `"));
+                message.truncate(end.unwrap_or(message.len()));
+            }
+            self.report(Finding::error(place, message).with_help(worded.help));
+        }
+    }
+
+    /// Notes what an adapter has to say about a table. What it says about keys that were at fault
+    /// is left out.
+    pub(super) fn report_lints(
+        &mut self,
+        file: FileId,
+        table: &Table<'_>,
+        lints: Vec<Lint>,
+        lost: &dyn Fn(&str) -> bool,
+    ) {
+        for lint in lints {
+            if lost(lint.path.split('.').next().unwrap_or("")) {
+                continue;
+            }
+            let place = Place { file, span: tree::place(table, &lint.path) };
+            self.report(from_lint(place, lint));
+        }
+    }
+
+    /// The place of some bytes of a string's value; the whole string where that is not known.
+    pub(super) fn inside(
+        &self,
+        file: FileId,
+        string: Range<usize>,
+        value: &str,
+        bytes: Range<usize>,
+    ) -> Place {
+        let whole = Place { file, span: string.clone() };
+        if self.expanded.contains(&(file, string.start)) {
+            return whole;
+        }
+        let written = self.sources.text(file).get(string.clone());
+        match written.and_then(|written| toml_text::locate(written, value, bytes)) {
+            Some(part) => Place { file, span: string.start + part.start..string.start + part.end },
+            None => whole,
+        }
+    }
+
+    /// The text of a file that holds a secret.
+    pub(super) fn read_secret(&mut self, file: FileId, path: &str) -> Result<String, String> {
+        let text = files::read_secret(files::path_of(self.sources, file), path)?;
+        self.hide_text(&text, "***");
+        Ok(text)
+    }
+
+    /// Keeps a text out of all messages.
+    pub(super) fn hide_text(&mut self, text: &str, instead: &str) {
+        /// What is shorter is no secret, and would make messages unreadable.
+        const HIDDEN_CHARS_MIN: usize = 3;
+        if text.chars().count() >= HIDDEN_CHARS_MIN {
+            self.hidden_texts.push((text.to_owned(), instead.to_owned()));
+            let escaped: String = text.escape_debug().collect();
+            if escaped != text {
+                self.hidden_texts.push((escaped, instead.to_owned()));
+            }
+        }
+    }
+
+    /// The findings, without any hidden text.
+    pub(super) fn finish(mut self) -> (Vec<Finding>, Vec<(FileId, Range<usize>)>) {
+        // The longest first, since one may be part of another.
+        self.hidden_texts.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
+        self.hidden_texts.dedup();
+        for finding in &mut self.findings {
+            for (text, instead) in &self.hidden_texts {
+                replace_words(&mut finding.message, text, instead);
+                if let Some(help) = &mut finding.help {
+                    replace_words(help, text, instead);
+                }
+            }
+        }
+        (self.findings, self.hidden_spans)
+    }
+}
+
+/// A finding at the place that a lint is about.
+pub(super) fn from_lint(place: Place, lint: Lint) -> Finding {
+    let finding = match lint.severity {
+        Severity::Error => Finding::error(place, lint.message),
+        Severity::Warning => Finding::warning(place, lint.message),
+    };
+    finding.with_help(lint.help)
+}
+
+/// Replaces a text; a short one only where it does not stand inside a longer word.
+fn replace_words(text: &mut String, hidden: &str, instead: &str) {
+    let mut from = 0;
+    while let Some(found) = text.get(from..).and_then(|rest| rest.find(hidden)) {
+        let (start, end) = (from + found, from + found + hidden.len());
+        let before = text.get(..start).and_then(|before| before.chars().next_back());
+        let after = text.get(end..).and_then(|after| after.chars().next());
+        let inside = |character: Option<char>| character.is_some_and(char::is_alphanumeric);
+        let short = hidden.len() < 8;
+        if short && (inside(before) || inside(after)) {
+            from = end;
+        } else {
+            text.replace_range(start..end, instead);
+            from = start + instead.len();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hidden_texts_are_replaced_as_words() {
+        for (text, expected) in [
+            ("cannot parse `abc`", "cannot parse `***`"),
+            ("abc", "***"),
+            ("abcd xabc abc.", "abcd xabc ***."),
+            ("nothing", "nothing"),
+        ] {
+            let mut text = text.to_owned();
+            replace_words(&mut text, "abc", "***");
+            assert_eq!(text, expected);
+        }
+    }
+}

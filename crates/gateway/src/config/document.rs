@@ -1,0 +1,162 @@
+//! One file, parsed, with its variables filled in.
+
+use std::{borrow::Cow, collections::HashSet, ops::Range};
+
+use strsim::damerau_levenshtein;
+use toml::de::DeTable;
+
+use super::{
+    check::Check,
+    environment,
+    finding::Finding,
+    source::{FileId, Place},
+    tree,
+};
+
+/// Words in the names of keys whose values are not shown.
+const SECRET_WORDS: [&str; 9] = [
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "token",
+    "api_key",
+    "apikey",
+    "api-key",
+    "authorization",
+];
+
+impl<'a> Check<'a> {
+    /// Parses a file, reports what cannot be parsed, and fills in the variables.
+    pub(super) fn parse(&mut self, file: FileId) -> DeTable<'a> {
+        let text = self.sources.text(file);
+        let (root, errors) = DeTable::parse_recoverable(text);
+        let mut root = root.into_inner();
+        self.hide_secrets(file, &mut root);
+        self.report_syntax(file, &errors);
+        self.expand(file, &mut root);
+        root
+    }
+
+    /// Reports one fault for each line: what follows on it is a consequence.
+    fn report_syntax(&mut self, file: FileId, errors: &[toml::de::Error]) {
+        let mut lines = HashSet::new();
+        for error in errors {
+            let span = error.span().unwrap_or(0..0);
+            let Some(source) = self.sources.get(file) else { continue };
+            let line = source.position(span.start).line;
+            if lines.insert(line) {
+                self.findings.push(Finding::error(Place { file, span }, error.message()));
+            }
+        }
+        if !lines.is_empty() {
+            self.broken_files.insert(file);
+            self.broken_lines.extend(lines.into_iter().map(|line| (file, line)));
+        }
+    }
+
+    fn expand(&mut self, file: FileId, root: &mut DeTable<'a>) {
+        tree::strings(
+            root,
+            &mut |_, span, text| match environment::expand(text, self.environment) {
+                Ok(None) => {}
+                Ok(Some(expanded)) => {
+                    for (value, written) in &expanded.values {
+                        self.hide_text(value, written);
+                    }
+                    if !expanded.values.is_empty() {
+                        self.hide_text(&expanded.text, text);
+                    }
+                    self.expanded.insert((file, span.start));
+                    *text = Cow::Owned(expanded.text);
+                }
+                Err(faults) => {
+                    for fault in faults {
+                        let place = self.inside(file, span.clone(), text, fault.range);
+                        self.report(Finding::error(place, fault.message).with_help(fault.help));
+                    }
+                }
+            },
+        );
+    }
+
+    /// Keeps passwords that stand in the file out of the excerpts and messages.
+    fn hide_secrets(&mut self, file: FileId, root: &mut DeTable<'a>) {
+        tree::strings(root, &mut |key, span, text| {
+            if is_secret_key(key) {
+                if !is_reference(text) {
+                    self.hidden_spans.push((file, inner(&span)));
+                    let text = text.clone();
+                    self.hide_text(&text, "***");
+                }
+            } else if let Some(bytes) = password_in_url(text)
+                && !text.get(bytes.clone()).is_some_and(is_reference)
+            {
+                let place = self.inside(file, span, text, bytes.clone());
+                self.hidden_spans.push((file, place.span));
+                let password = text.get(bytes).unwrap_or_default().to_owned();
+                self.hide_text(&password, "***");
+            }
+        });
+    }
+}
+
+/// A string without its quotes.
+pub(super) fn inner(string: &Range<usize>) -> Range<usize> {
+    (string.start + 1).min(string.end)..string.end.saturating_sub(1).max(string.start)
+}
+
+/// Whether a text is nothing but a variable.
+fn is_reference(text: &str) -> bool {
+    text.starts_with("${")
+        && text.find('}') == Some(text.len().saturating_sub(1))
+        && !text.contains(":-")
+}
+
+/// Whether a value is to be hidden for its key's sake, also when the key is misspelt.
+fn is_secret_key(key: &str) -> bool {
+    let key = key.to_lowercase();
+    !key.ends_with("_file")
+        && (SECRET_WORDS.iter().any(|word| key.contains(word))
+            || damerau_levenshtein(&key, "password") <= 2)
+}
+
+/// The password of `scheme://user:password@host`, or the user where there is no password, since
+/// that is a token then.
+fn password_in_url(text: &str) -> Option<Range<usize>> {
+    let start = text.find("://")? + 3;
+    let rest = text.get(start..)?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let (user, _) = authority.rsplit_once('@')?;
+    let from = user.find(':').map_or(0, |colon| colon + 1);
+    Some(start + from..start + user.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_in_addresses_are_found() {
+        for (text, expected) in [
+            ("amqp://guest:secret@host:5672/%2f", Some("secret")),
+            ("nats://token@host", Some("token")),
+            ("http://host/a@b", None),
+            ("amqp://host:5672", None),
+            ("devices/{device}", None),
+        ] {
+            let found = password_in_url(text).map(|bytes| &text[bytes]);
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn keys_of_secrets_are_known_though_misspelt() {
+        for key in ["password", "pasword", "passwrod", "Client_Secret", "bearer_token"] {
+            assert!(is_secret_key(key), "{key}");
+        }
+        for key in ["password_file", "url", "topic", "path", "keep_alive"] {
+            assert!(!is_secret_key(key), "{key}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! The table `[gateway]`.
+
+use std::{path::PathBuf, time::Duration};
+
+use serde::Deserialize;
+use toml::de::Deserializer;
+
+use super::{
+    check::Check,
+    finding::Finding,
+    model::GatewaySettings,
+    recover,
+    settings::GatewayKeys,
+    source::{FileId, Place},
+    tree::{self, Value},
+};
+
+impl Default for GatewaySettings {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("transload-data"),
+            admin: None,
+            drain_timeout: Duration::from_secs(10),
+            disk_bytes_max: 10 << 30,
+        }
+    }
+}
+
+impl<'a> Check<'a> {
+    /// Reads the settings of the gateway itself.
+    pub(super) fn gateway(&mut self, file: FileId, value: Value<'a>) -> GatewaySettings {
+        /// A journal needs room for a few segments.
+        const DISK_BYTES_MIN: u64 = 64 << 20;
+        let mut settings = GatewaySettings::default();
+        let mut table = match tree::into_table(value) {
+            Ok(table) => table,
+            Err(value) => {
+                let message = format!("expected a table, found {}", value.get_ref().type_str());
+                self.report(Finding::error(Place { file, span: value.span() }, message));
+                return settings;
+            }
+        };
+        let recovered = recover::read(&mut table, &[], |table| {
+            GatewayKeys::deserialize(Deserializer::from(table.clone()))
+        });
+        self.report_faults(file, recovered.faults, "`[gateway]`");
+        let Some(keys) = recovered.value else { return settings };
+        if let Some(data_dir) = keys.data_dir {
+            settings.data_dir = data_dir;
+        }
+        if let Some(drain_timeout) = keys.drain_timeout {
+            settings.drain_timeout = drain_timeout.get();
+        }
+        if let Some(bytes) = keys.max_disk_bytes {
+            settings.disk_bytes_max = bytes.get_ref().get();
+            if settings.disk_bytes_max < DISK_BYTES_MIN {
+                let place = Place { file, span: bytes.span() };
+                self.report(Finding::error(place, "expected at least \"64MiB\""));
+            }
+        }
+        if let Some(admin) = keys.admin {
+            let address = admin.get_ref().0;
+            settings.admin = Some(address);
+            if !address.ip().is_loopback() && !keys.insecure_without_authentication {
+                let place = Place { file, span: admin.span() };
+                let help = "use \"127.0.0.1:…\", or say `insecure_without_authentication = true`"
+                    .to_owned();
+                let message = "other machines can reach this address, and it asks nobody for a \
+                               password";
+                self.report(Finding::error(place, message).with_help(help));
+            }
+        }
+        settings
+    }
+}

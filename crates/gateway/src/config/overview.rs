@@ -1,0 +1,126 @@
+use std::fmt::Write as _;
+
+use transload_adapter::{
+    store::{QueueSettings, Storage},
+    units::{ByteSize, HumanDuration},
+};
+
+use super::model::{Configuration, Guarantee, Route};
+
+/// What a configuration amounts to, for people: adapters and where they listen or connect, routes
+/// with sources, patterns, targets, guarantee and queue, and what the guarantees mean.
+pub fn overview(configuration: &Configuration) -> String {
+    let mut text = String::new();
+    let adapters: Vec<_> = configuration
+        .adapters
+        .iter()
+        .map(|adapter| {
+            vec![adapter.name.to_string(), adapter.kind.to_owned(), adapter.prepared.describe()]
+        })
+        .collect();
+    write_table(&mut text, &["ADAPTER", "KIND", "WHERE"], &adapters);
+    if configuration.routes.is_empty() {
+        return text;
+    }
+    let mut rows = Vec::new();
+    for route in &configuration.routes {
+        rows.extend(route_rows(configuration, route));
+    }
+    text.push('\n');
+    write_table(&mut text, &["ROUTE", "FROM", "MATCH", "TO", "GUARANTEE", "QUEUE"], &rows);
+    let mut guarantees = Vec::new();
+    for guarantee in [Guarantee::Stored, Guarantee::Delivered, Guarantee::BestEffort] {
+        if configuration.routes.iter().any(|route| route.guarantee == guarantee) {
+            guarantees.push(vec![format!("{guarantee}:"), guarantee.explanation().to_owned()]);
+        }
+    }
+    text.push('\n');
+    write_rows(&mut text, &guarantees);
+    text
+}
+
+/// One row for each target; what belongs to the whole route is in the first only.
+fn route_rows(configuration: &Configuration, route: &Route) -> Vec<Vec<String>> {
+    let name_of = |number: &usize| {
+        configuration.adapters.get(*number).map_or("?", |adapter| &adapter.name).to_owned()
+    };
+    let from = if route.from.len() > 1 && route.from.len() == sources(configuration) {
+        "any".to_owned()
+    } else {
+        route.from.iter().map(name_of).collect::<Vec<_>>().join(", ")
+    };
+    let patterns = route.patterns.iter().map(|pattern| pattern.as_str().to_owned());
+    let mut name = route.name.to_string();
+    if route.fallback {
+        name.push_str(" (fallback)");
+    }
+    if route.stop {
+        name.push_str(" (stop)");
+    }
+    let mut rows = Vec::new();
+    for (number, target) in route.to.iter().enumerate() {
+        let description = &target.target.description;
+        let to = match (name_of(&target.adapter), description.is_empty()) {
+            (adapter, true) => adapter,
+            (adapter, false) => format!("{adapter}: {description}"),
+        };
+        rows.push(if number == 0 {
+            vec![
+                name.clone(),
+                from.clone(),
+                patterns.clone().collect::<Vec<_>>().join(", "),
+                to,
+                route.guarantee.to_string(),
+                queue(&route.queue),
+            ]
+        } else {
+            let nothing = String::new;
+            vec![nothing(), nothing(), nothing(), to, nothing(), nothing()]
+        });
+    }
+    rows
+}
+
+fn sources(configuration: &Configuration) -> usize {
+    configuration.adapters.iter().filter(|adapter| adapter.prepared.source().receives).count()
+}
+
+fn queue(settings: &QueueSettings) -> String {
+    let storage = match settings.storage {
+        Storage::Disk => "disk",
+        Storage::Memory => "memory",
+    };
+    let mut text = format!(
+        "{storage}, {} messages, {}",
+        settings.messages_max,
+        ByteSize::from_bytes(settings.bytes_max)
+    );
+    if let Some(age) = settings.age_max {
+        let _ = write!(text, ", {}", HumanDuration::from(age));
+    }
+    text
+}
+
+fn write_table(text: &mut String, head: &[&str], rows: &[Vec<String>]) {
+    let mut all = vec![head.iter().map(|cell| (*cell).to_owned()).collect()];
+    all.extend_from_slice(rows);
+    write_rows(text, &all);
+}
+
+/// Writes the rows with aligned columns, two spaces apart.
+fn write_rows(text: &mut String, rows: &[Vec<String>]) {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<_> = (0..columns).map(width).collect();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            let _ = write!(line, "{cell:width$}  ", width = *width);
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+}

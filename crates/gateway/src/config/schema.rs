@@ -1,0 +1,159 @@
+//! The JSON Schema of the file, for editors.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+use transload_adapter::{Kind, Registry};
+
+use super::{
+    adapters::MAX_UNSETTLED_DEFAULT,
+    schema_view::generator,
+    settings::{GatewayKeys, RouteKeys},
+};
+
+/// The JSON Schema (draft 2020-12) of the whole file, with every key of every kind of adapter.
+pub fn schema(registry: &Registry) -> Value {
+    let mut generator = generator();
+    let adapters: Vec<_> =
+        registry.kinds().map(|kind| adapter_schema(kind, &mut generator)).collect();
+    let mut targets: Vec<_> =
+        registry.kinds().map(|kind| target_schema(kind, &mut generator)).collect();
+    targets.push(json!({ "type": "string", "description": "The name of an adapter that needs to \
+        know no more." }));
+    let gateway = inlined::<GatewayKeys>(&mut generator);
+    let mut route = inlined::<RouteKeys>(&mut generator);
+    let target = json!({ "anyOf": targets });
+    if let Some(route) = route.as_object_mut() {
+        let to = json!({
+            "description": "Where the messages go: a table with `adapter` and the keys of its \
+                kind, an adapter's name, or an array of these.",
+            "anyOf": [
+                { "$ref": "#/$defs/Target" },
+                { "type": "array", "items": { "$ref": "#/$defs/Target" }, "minItems": 1 },
+            ],
+        });
+        edit(route, "properties", |keys| drop(keys.insert("to".to_owned(), to)));
+        require(route, "to");
+    }
+    let mut definitions = generator.take_definitions(true);
+    definitions.insert("Adapter".to_owned(), json!({ "oneOf": adapters }));
+    definitions.insert("Target".to_owned(), target);
+    definitions.insert("Route".to_owned(), route);
+    definitions.insert("Gateway".to_owned(), gateway);
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Transload configuration",
+        "description": "Adapters, and the routes between them.",
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {
+            "include": {
+                "description": "Files with further adapters and routes, relative to this file; \
+                    `*` and `?` stand for parts of names.",
+                "type": "array",
+                "items": { "type": "string" },
+            },
+            "gateway": { "$ref": "#/$defs/Gateway" },
+            "adapters": {
+                "description": "The adapters by their names.",
+                "type": "object",
+                "propertyNames": { "pattern": "^[a-z0-9_-]{1,128}$", "not": { "const": "any" } },
+                "additionalProperties": { "$ref": "#/$defs/Adapter" },
+            },
+            "route": {
+                "description": "The routes, in the order in which they are tried.",
+                "type": "array",
+                "items": { "$ref": "#/$defs/Route" },
+            },
+        },
+        "$defs": definitions,
+    })
+}
+
+/// `[adapters.NAME]` in one role.
+fn adapter_schema(kind: &dyn Kind, generator: &mut SchemaGenerator) -> Value {
+    let mut schema = resolved(kind.config_schema(generator), generator);
+    if let Some(object) = schema.as_object_mut() {
+        object.insert("title".to_owned(), json!(format!("{}, `{}`", kind.kind(), kind.role_key())));
+        edit(object, "properties", |keys| add_common_keys(kind, keys));
+        require(object, "kind");
+        require(object, kind.role_key());
+    }
+    schema
+}
+
+/// Adds the keys that every adapter has, and a file for each secret.
+fn add_common_keys(kind: &dyn Kind, keys: &mut Map<String, Value>) {
+    let is_secret = |schema: &Value| schema.get("format") == Some(&json!("password"));
+    let secrets: Vec<_> = keys
+        .iter()
+        .filter(|(key, schema)| is_secret(schema) && !keys.contains_key(&format!("{key}_file")))
+        .map(|(key, _)| key.clone())
+        .collect();
+    for key in secrets {
+        let description =
+            format!("A file that holds `{key}`, relative to this file; instead of `{key}`.");
+        let schema = json!({ "type": "string", "description": description });
+        keys.insert(format!("{key}_file"), schema);
+    }
+    let const_kind = json!({
+        "const": kind.kind(),
+        "description": format!("The protocol; with `{}`: {}.", kind.role_key(), kind.summary()),
+    });
+    keys.insert("kind".to_owned(), const_kind);
+    let max_unsettled = json!({
+        "type": "integer",
+        "minimum": 1,
+        "default": MAX_UNSETTLED_DEFAULT,
+        "description": "How many messages from this adapter may be without a settlement; at this \
+            bound, it takes in no more.",
+    });
+    keys.insert("max_unsettled".to_owned(), max_unsettled);
+}
+
+/// A `to` table for adapters of one role.
+fn target_schema(kind: &dyn Kind, generator: &mut SchemaGenerator) -> Value {
+    let mut schema = resolved(kind.target_schema(generator), generator);
+    if let Some(object) = schema.as_object_mut() {
+        object.insert(
+            "title".to_owned(),
+            json!(format!("to {}, `{}`", kind.kind(), kind.role_key())),
+        );
+        let adapter = json!({ "type": "string", "description": "The name of the adapter." });
+        edit(object, "properties", |keys| drop(keys.insert("adapter".to_owned(), adapter)));
+        require(object, "adapter");
+    }
+    schema
+}
+
+/// The schema of a type, not as a reference.
+fn inlined<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {
+    let schema = generator.subschema_for::<T>();
+    resolved(schema, generator)
+}
+
+/// The schema that a reference refers to.
+fn resolved(schema: Schema, generator: &SchemaGenerator) -> Value {
+    let name = schema.get("$ref").and_then(Value::as_str);
+    let name = name.and_then(|reference| reference.strip_prefix("#/$defs/"));
+    match name.and_then(|name| generator.definitions().get(name)) {
+        Some(schema) => schema.clone(),
+        None => schema.to_value(),
+    }
+}
+
+/// Changes the object under a key; it is made when it is not there.
+fn edit(object: &mut Map<String, Value>, key: &str, change: impl FnOnce(&mut Map<String, Value>)) {
+    let value = object.entry(key).or_insert_with(|| json!({}));
+    if let Some(members) = value.as_object_mut() {
+        change(members);
+    }
+}
+
+fn require(object: &mut Map<String, Value>, key: &str) {
+    let required = object.entry("required").or_insert_with(|| json!([]));
+    if let Some(list) = required.as_array_mut()
+        && !list.iter().any(|known| known == key)
+    {
+        list.push(json!(key));
+    }
+}

@@ -1,0 +1,163 @@
+//! The keys of `[gateway]` and `[[route]]` as they are written; the descriptions go into the JSON
+//! Schema and belong to `docs/CONFIGURATION.md` too.
+
+use std::{fmt, net::SocketAddr, num::NonZeroU32, num::NonZeroU64, path::PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, de};
+use serde_spanned::Spanned;
+use transload_adapter::units::{ByteSize, HumanDuration};
+
+use super::model::{Guarantee, WhenFull};
+
+/// Settings of the gateway itself.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GatewayKeys {
+    /// The folder of queues, sessions and dead letters, relative to the working directory; made
+    /// when it is not there. Default: "transload-data".
+    pub(super) data_dir: Option<PathBuf>,
+    /// IP address and port of health, metrics and administration over HTTP, such as
+    /// "127.0.0.1:9640". Without it there is no such address.
+    #[schemars(with = "Option<String>")]
+    pub(super) admin: Option<Spanned<SocketText>>,
+    /// Must be true for an `admin` address that other machines can reach, since it asks nobody for
+    /// a password. Default: false.
+    #[serde(default)]
+    pub(super) insecure_without_authentication: bool,
+    /// How long messages in flight may take to finish after a signal to stop. Default: "10s".
+    pub(super) drain_timeout: Option<HumanDuration>,
+    /// How many bytes all queues on disk may take together; at this bound, sources wait or are
+    /// refused. Default: "10GiB".
+    #[schemars(with = "Option<ByteSize>")]
+    pub(super) max_disk_bytes: Option<Spanned<ByteSize>>,
+}
+
+/// What goes where: messages from `from` whose address matches `match` go to each of `to`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Route")]
+pub(super) struct RouteKeys {
+    /// The name of the route, unique in the configuration. It names the route's queues, so a
+    /// change of it leaves what is waiting under the old name.
+    #[schemars(with = "String", required, length(min = 1, max = 128), regex(pattern = "^[^/]+$"))]
+    pub(super) name: Option<Spanned<String>>,
+    /// The adapter or adapters to take messages from; "any" for all. Default: "any".
+    #[schemars(with = "Option<Texts>")]
+    pub(super) from: Option<Spanned<Texts>>,
+    /// The pattern or patterns of which one must match the address: levels separated by `/`, `+`
+    /// for any level, `#` for all further levels, `{name}` to capture a level, `{name...}` to
+    /// capture all further levels. Default: "#".
+    #[serde(rename = "match")]
+    #[schemars(with = "Option<Texts>")]
+    pub(super) patterns: Option<Spanned<Texts>>,
+    /// Takes only what no other route took. Default: false.
+    #[serde(default)]
+    pub(super) fallback: bool,
+    /// Keeps what this route took from the routes behind it. Default: false.
+    #[serde(default)]
+    pub(super) stop: bool,
+    /// What the acknowledgement to the source means. Default: "stored"; "best-effort" where the
+    /// source cannot wait for an acknowledgement and no target gives one.
+    #[schemars(with = "Option<Guarantee>")]
+    pub(super) guarantee: Option<Spanned<Guarantee>>,
+    /// What happens when a queue of this route is full. Default: "block".
+    pub(super) when_full: Option<WhenFull>,
+    /// The bounds of the queue that each target has.
+    #[schemars(with = "Option<QueueKeys>")]
+    pub(super) queue: Option<Spanned<QueueKeys>>,
+    /// How many attempts to deliver one message may fail before it goes to the dead letters. A
+    /// target that cannot be reached is waited for and not counted. Default: 10.
+    pub(super) attempts: Option<NonZeroU32>,
+    /// How long a message may wait before it goes to the dead letters. Default: without end.
+    pub(super) expires: Option<HumanDuration>,
+}
+
+/// The bounds of a queue. At each bound, `when_full` says what happens; `max_age` drops.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Queue")]
+pub(super) struct QueueKeys {
+    /// Where the messages wait. Default: "disk" for the guarantee "stored", else "memory".
+    pub(super) storage: Option<StorageKey>,
+    /// How many messages may wait. Default: 1000000 on disk, 100000 in memory.
+    pub(super) max_messages: Option<NonZeroU64>,
+    /// How many bytes of messages may wait. Default: "1GiB" on disk, "64MiB" in memory.
+    #[schemars(with = "Option<ByteSize>")]
+    pub(super) max_bytes: Option<Spanned<ByteSize>>,
+    /// How long a message may wait; older ones are dropped and counted. Default: without end.
+    pub(super) max_age: Option<HumanDuration>,
+}
+
+/// Where a queue keeps its messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(rename = "Storage")]
+pub(super) enum StorageKey {
+    /// In the journal: survives the process.
+    Disk,
+    /// Gone with the process.
+    Memory,
+}
+
+/// One text or several.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
+pub(super) enum Texts {
+    /// One text.
+    One(String),
+    /// Several texts, each with its place.
+    Several(#[schemars(with = "Vec<String>", length(min = 1))] Vec<Spanned<String>>),
+}
+
+impl Texts {
+    /// The texts with their places.
+    pub(super) fn list(texts: Spanned<Self>) -> Vec<Spanned<String>> {
+        let span = texts.span();
+        match texts.into_inner() {
+            Self::One(text) => vec![Spanned::new(span, text)],
+            Self::Several(list) => list,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Texts;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or an array of strings")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Texts, E> {
+                Ok(Texts::One(text.to_owned()))
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Texts, A::Error> {
+                let mut texts = Vec::new();
+                while let Some(text) = list.next_element()? {
+                    texts.push(text);
+                }
+                Ok(Texts::Several(texts))
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// An IP address and a port.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SocketText(pub(super) SocketAddr);
+
+impl<'de> Deserialize<'de> for SocketText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Self).map_err(|_| {
+            de::Error::custom("expected an IP address and a port such as \"127.0.0.1:9640\"")
+        })
+    }
+}

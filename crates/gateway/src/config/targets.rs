@@ -1,0 +1,213 @@
+//! The `to` of a route.
+
+use toml::de::DeValue;
+use transload_adapter::{Kind, PreparedTarget};
+use transload_envelope::Text;
+use transload_routing::{Name, Pattern, Template};
+
+use super::{
+    adapters::{self, Adapters, Declared, RoleOf},
+    check::Check,
+    finding::Finding,
+    recover,
+    source::{FileId, Place},
+    suggest,
+    tree::{Table, Value},
+};
+
+/// A target as far as it could be read.
+#[derive(Debug)]
+pub(super) struct DeclaredTarget {
+    /// The number of its adapter.
+    pub(super) adapter: usize,
+    /// The target in the file.
+    pub(super) place: Place,
+    pub(super) target: Option<PreparedTarget>,
+    /// The templated keys that are given: the key, its place, and what was read.
+    pub(super) templates: Vec<(Text, Place, Template)>,
+}
+
+impl<'a> Check<'a> {
+    /// Reads all targets of a route: a table, an adapter's name, or an array of these. `None` for
+    /// each that is of no use.
+    pub(super) fn targets(
+        &mut self,
+        file: FileId,
+        value: Value<'a>,
+        patterns: &[Pattern],
+        adapters: &Adapters<'a>,
+    ) -> Vec<Option<DeclaredTarget>> {
+        if !value.get_ref().is_array() {
+            return vec![self.target(file, value, patterns, adapters)];
+        }
+        let place = Place { file, span: value.span() };
+        let DeValue::Array(list) = value.into_inner() else { return Vec::new() };
+        if list.is_empty() {
+            self.report(Finding::error(place, "a route needs at least one target"));
+            return vec![None];
+        }
+        list.into_iter().map(|value| self.target(file, value, patterns, adapters)).collect()
+    }
+
+    fn target(
+        &mut self,
+        file: FileId,
+        value: Value<'a>,
+        patterns: &[Pattern],
+        adapters: &Adapters<'a>,
+    ) -> Option<DeclaredTarget> {
+        let place = Place { file, span: value.span() };
+        let (name, mut table) = match value.into_inner() {
+            DeValue::String(name) => {
+                let table = toml::Spanned::new(place.span.clone(), toml::de::DeTable::new());
+                (toml::Spanned::new(place.span.clone(), name.into_owned()), table)
+            }
+            DeValue::Table(mut table) => {
+                let name = self.adapter_key(&place, table.remove("adapter"))?;
+                (name, toml::Spanned::new(place.span.clone(), table))
+            }
+            other @ (DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_)) => {
+                let message =
+                    format!("expected a table or an adapter's name, found {}", other.type_str());
+                let help = "write `{ adapter = \"NAME\", … }`".to_owned();
+                self.report(Finding::error(place, message).with_help(help));
+                return None;
+            }
+        };
+        let name_place = Place { file, span: name.span() };
+        let Some(number) = adapters.find(name.get_ref()) else {
+            self.unknown_adapter(name_place, name.get_ref(), adapters);
+            return None;
+        };
+        let adapter = adapters.get(number)?;
+        let RoleOf(kind) = adapter.kind?;
+        let templates = self.templates(file, kind, &mut table, patterns);
+        let schemas = self.schemas(kind);
+        self.secret_files(file, table.get_mut(), schemas.target());
+        let target = self.prepare_target(file, adapter, &mut table, name_place);
+        Some(DeclaredTarget { adapter: number, place, target, templates })
+    }
+
+    fn adapter_key(
+        &mut self,
+        place: &Place,
+        value: Option<Value<'a>>,
+    ) -> Option<toml::Spanned<String>> {
+        let Some(value) = value else {
+            let message = "the key `adapter` is missing in this target";
+            self.report_missing(Finding::error(place.clone(), message));
+            return None;
+        };
+        if let Some(name) = value.get_ref().as_str() {
+            return Some(toml::Spanned::new(value.span(), name.to_owned()));
+        }
+        let message = format!("expected a string, found {}", value.get_ref().type_str());
+        let place = Place { file: place.file, span: value.span() };
+        self.report(Finding::error(place, message));
+        None
+    }
+
+    /// Reports that there is no adapter of this name.
+    pub(super) fn unknown_adapter(&mut self, place: Place, name: &str, adapters: &Adapters<'a>) {
+        let help = suggest::help(name, &adapters.names(), "the adapters are");
+        let finding = Finding::error(place, format!("there is no adapter named `{name}`"));
+        // The adapter may stand behind a line that could not be parsed.
+        if help.as_ref().is_some_and(|help| help.starts_with("did you mean")) {
+            self.report(finding.with_help(help));
+        } else {
+            self.report_missing(finding.with_help(help));
+        }
+    }
+
+    fn prepare_target(
+        &mut self,
+        file: FileId,
+        adapter: &Declared<'a>,
+        table: &mut Table<'a>,
+        name_place: Place,
+    ) -> Option<PreparedTarget> {
+        let RoleOf(kind) = adapter.kind?;
+        let prepared = adapter.prepared.as_ref()?;
+        let schemas = self.schemas(kind);
+        let mut recovered =
+            recover::read(table, &["adapter"], |table| prepared.prepare_target(table));
+        adapters::add_missing(&mut recovered, table, schemas.target());
+        let what = format!("this target of `{}`", adapter.name);
+        let faults = std::mem::take(&mut recovered.faults);
+        self.report_faults(file, faults, &what);
+        let mut target = recovered.value.take()?;
+        let lints = std::mem::take(&mut target.lints);
+        self.report_lints(file, table, lints, &|key| recovered.lost(key));
+        if !target.capabilities.sends {
+            let message = format!("adapter `{}` cannot send", adapter.name);
+            self.report(Finding::error(name_place, message));
+        }
+        Some(target)
+    }
+
+    /// Reads the templates among the keys of a target. What has faults is taken out of the table,
+    /// so that it is reported once.
+    fn templates(
+        &mut self,
+        file: FileId,
+        kind: &dyn Kind,
+        table: &mut Table<'a>,
+        patterns: &[Pattern],
+    ) -> Vec<(Text, Place, Template)> {
+        let mut templates = Vec::new();
+        for key in kind.templated() {
+            let Some(value) = table.get_ref().get(*key) else { continue };
+            let Some(text) = value.get_ref().as_str() else { continue };
+            let place = Place { file, span: value.span() };
+            let template = match Template::parse(text) {
+                Ok(template) => template,
+                Err(error) => {
+                    let place = self.inside(file, value.span(), text, error.range.clone());
+                    self.report(Finding::error(place, error.message).with_help(error.help));
+                    continue;
+                }
+            };
+            for (range, finding) in unknown_captures(&template, patterns) {
+                let place = self.inside(file, value.span(), text, range);
+                self.report(Finding { place: Some(place), ..finding });
+            }
+            templates.push(((*key).into(), place, template));
+        }
+        templates
+    }
+}
+
+/// The references of a template that a pattern of the route does not fill in.
+fn unknown_captures(
+    template: &Template,
+    patterns: &[Pattern],
+) -> Vec<(std::ops::Range<usize>, Finding)> {
+    let mut findings = Vec::new();
+    for reference in template.names() {
+        let without =
+            |pattern: &&Pattern| template.unknown(pattern).any(|other| other == reference);
+        let lacking: Vec<_> = patterns.iter().filter(without).collect();
+        // A default stands in, as long as there is a pattern for which it does not.
+        if lacking.is_empty() || (reference.default().is_some() && lacking.len() < patterns.len()) {
+            continue;
+        }
+        let Name::Capture(name) = reference.name() else { continue };
+        let message = if lacking.len() == patterns.len() {
+            format!("the pattern of this route does not capture `{name}`")
+        } else {
+            let pattern = lacking.first().map_or("", |pattern| pattern.as_str());
+            format!("the pattern `{pattern}` of this route does not capture `{name}`")
+        };
+        let mut known: Vec<&str> =
+            patterns.iter().flat_map(Pattern::captures).map(|name| &**name).collect();
+        known.dedup();
+        known.extend(["address", "id", "source"]);
+        let help = suggest::help(name, &known, "there are");
+        findings.push((reference.range(), Finding::error(None, message).with_help(help)));
+    }
+    findings
+}

@@ -1,0 +1,115 @@
+//! The destinations of all routes: each has a queue, and a worker that serves it.
+
+use std::{sync::Arc, time::Duration};
+
+use transload_adapter::store::{Queue, SettleOn, Storage, Store, StoreError};
+use transload_delivery::{
+    dead_letters::DeadLetters,
+    worker::{Link, Worker, WorkerSettings, WorkerStop},
+};
+use transload_envelope::Text;
+
+use crate::{
+    config::{Configuration, Guarantee, Route, RouteTarget, WhenFull},
+    metrics::{DestinationMetrics, Metrics},
+};
+
+/// The most messages that are sent in one batch.
+const BATCH_MESSAGES_MAX: usize = 256;
+
+/// The most bytes that are sent in one batch, unless a single message is larger.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// The ceilings of the wait between attempts.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(15);
+
+/// One target of one route, as the dispatcher sees it.
+#[derive(Debug)]
+pub(crate) struct Destination {
+    /// Its name.
+    pub(crate) name: Text,
+    /// The route that it belongs to.
+    pub(crate) route: Text,
+    /// What waits for it.
+    pub(crate) queue: Arc<dyn Queue>,
+    /// Whether what waits there ends with the process.
+    pub(crate) in_memory: bool,
+    /// When the source's receipt is settled.
+    pub(crate) settle_on: SettleOn,
+    /// What happens when the queue is full.
+    pub(crate) when_full: WhenFull,
+    /// Its figures.
+    pub(crate) metrics: DestinationMetrics,
+    /// Counts what its route takes.
+    pub(crate) routed: prometheus_client::metrics::counter::Counter,
+}
+
+/// All destinations, in the order in which the rules number them, and their workers, which do not
+/// run yet.
+pub(crate) struct Built {
+    pub(crate) destinations: Vec<Destination>,
+    pub(crate) workers: Vec<Worker>,
+}
+
+/// Opens the queue of every target of every route.
+pub(crate) fn build(
+    configuration: &Configuration,
+    store: &dyn Store,
+    dead_letters: &DeadLetters,
+    links: &[Link],
+    stop: &WorkerStop,
+    metrics: &Metrics,
+) -> Result<Built, StoreError> {
+    let mut built = Built { destinations: Vec::new(), workers: Vec::new() };
+    for route in &configuration.routes {
+        for to in &route.to {
+            let queue = store.queue(&to.destination, route.queue)?;
+            let figures = metrics.destination(&to.destination);
+            if let Some(link) = links.get(to.adapter) {
+                built.workers.push(Worker {
+                    settings: worker_settings(route, to),
+                    queue: Arc::clone(&queue),
+                    target: to.target.target.clone(),
+                    link: link.clone(),
+                    dead_letters: dead_letters.clone(),
+                    observer: Arc::new(figures.clone()),
+                    stop: stop.clone(),
+                });
+            }
+            built.destinations.push(Destination {
+                name: to.destination.clone(),
+                route: route.name.clone(),
+                queue,
+                in_memory: route.queue.storage == Storage::Memory,
+                settle_on: settle_on(route.guarantee),
+                when_full: route.when_full,
+                metrics: figures,
+                routed: metrics.routed(&route.name),
+            });
+        }
+    }
+    Ok(built)
+}
+
+fn worker_settings(route: &Route, to: &RouteTarget) -> WorkerSettings {
+    WorkerSettings {
+        name: to.destination.clone(),
+        route: route.name.clone(),
+        batch_messages_max: BATCH_MESSAGES_MAX,
+        batch_bytes_max: BATCH_BYTES_MAX,
+        attempts_max: route.attempts_max,
+        expires: route.expires,
+        retry_first: RETRY_FIRST,
+        retry_max: RETRY_MAX,
+        empty_before_finish: route.queue.storage == Storage::Memory,
+    }
+}
+
+fn settle_on(guarantee: Guarantee) -> SettleOn {
+    match guarantee {
+        Guarantee::Delivered => SettleOn::Delivered,
+        // A best-effort message is accepted as soon as its queue in memory has it.
+        Guarantee::Stored | Guarantee::BestEffort => SettleOn::Stored,
+    }
+}

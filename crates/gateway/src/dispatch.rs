@@ -1,0 +1,254 @@
+//! From a source to the queues: match the rules, append, and leave the receipt with the queues.
+//!
+//! Invariants:
+//! - A message is taken by all of its destinations or by none: room is looked for before the first
+//!   append, so that a source that tries again does not multiply what others already have.
+//! - Every receipt is settled, shared out to queues, or dropped (which releases it).
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+use transload_adapter::{
+    Delivery, Inbound, Receipt, ReceiveError, Refusal, Settlement,
+    store::{Append, AppendTo, Store, StoreError},
+};
+use transload_delivery::{
+    backoff::Backoff,
+    dead_letters::{DeadLetter, DeadLetters},
+};
+use transload_envelope::{Arguments, Envelope, Outgoing, Text, Timestamp};
+use transload_routing::{Plan, RuleSet};
+
+use crate::{config::WhenFull, destination::Destination, metrics::AdapterMetrics};
+
+/// How many deliveries are taken from a source at once.
+const BATCH_MAX: usize = 256;
+
+/// How many routes a message may pass before it is taken for one that runs in a circle.
+const HOPS_MAX: u8 = 16;
+
+/// How long a source waits that was told that there is no room.
+const FULL_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// What all dispatchers share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) rules: RuleSet,
+    pub(crate) destinations: Vec<Destination>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) dead_letters: DeadLetters,
+}
+
+/// Takes what comes from one adapter and gives it to the queues of its destinations.
+#[derive(Debug)]
+pub(crate) struct Dispatcher {
+    pub(crate) adapter: usize,
+    pub(crate) adapter_name: Text,
+    /// The source can be told at once that there is no room.
+    pub(crate) source_refuses: bool,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) metrics: AdapterMetrics,
+    /// Fires when nothing may wait any longer.
+    pub(crate) abort: CancellationToken,
+}
+
+/// What the queues have to say about one more message.
+enum Room {
+    Free,
+    /// At least one queue is full, and its policy is to refuse.
+    Refuse,
+    /// At least one queue is full, and its policy is to wait: the place of that destination.
+    Wait(usize),
+}
+
+impl Dispatcher {
+    /// Dispatches until the source has no more.
+    pub(crate) async fn run(&self, inbound: &mut dyn Inbound) -> ReceiveError {
+        let mut batch = Vec::with_capacity(BATCH_MAX);
+        let mut plan = Plan::default();
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+        loop {
+            if let Err(error) = inbound.receive(&mut batch, BATCH_MAX).await {
+                return error;
+            }
+            match self.dispatch(&mut batch, &mut plan).await {
+                Ok(()) => self.stored_again(&mut backoff),
+                Err(error) => self.not_stored(&error, &mut backoff).await,
+            }
+        }
+    }
+
+    async fn dispatch(&self, batch: &mut Vec<Delivery>, plan: &mut Plan) -> Result<(), StoreError> {
+        self.metrics.received.inc_by(batch.len() as u64);
+        let mut appends = Vec::with_capacity(batch.len());
+        for Delivery { envelope, receipt } in batch.drain(..) {
+            let Some((envelope, receipt)) = self.admit(envelope, receipt) else { continue };
+            self.shared.rules.route(self.adapter, &envelope, plan);
+            if plan.is_unrouted() {
+                self.metrics.unrouted.inc();
+                receipt.settle(Settlement::Unrouted);
+                continue;
+            }
+            match self.room(plan) {
+                Room::Free => {}
+                Room::Refuse => {
+                    self.refuse_for_lack_of_room(receipt);
+                    continue;
+                }
+                Room::Wait(_) if self.source_refuses => {
+                    self.metrics.refused.inc();
+                    receipt.settle(Settlement::Released { after: FULL_RETRY_AFTER });
+                    continue;
+                }
+                Room::Wait(full) => {
+                    // What was planned before must not wait behind the full queue.
+                    self.shared.store.append(std::mem::take(&mut appends)).await?;
+                    self.wait_for_room(full, plan).await;
+                }
+            }
+            self.plan_appends(envelope, receipt, plan, &mut appends).await?;
+        }
+        if appends.is_empty() { Ok(()) } else { self.shared.store.append(appends).await }
+    }
+
+    /// Turns away what is not to be routed at all.
+    fn admit(&self, mut envelope: Envelope, receipt: Receipt) -> Option<(Envelope, Receipt)> {
+        if envelope.properties().expired(Timestamp::now()) {
+            debug!(adapter = %self.adapter_name, id = %envelope.id, "The message came in expired.");
+            receipt.settle(Settlement::Accepted);
+            return None;
+        }
+        if envelope.hops >= HOPS_MAX {
+            warn!(
+                adapter = %self.adapter_name,
+                address = %envelope.address,
+                id = %envelope.id,
+                hops = envelope.hops,
+                "The message runs in a circle and is refused."
+            );
+            self.metrics.refused.inc();
+            let reason = Text::from_static("the message has passed too many routes");
+            receipt.settle(Settlement::Rejected { refusal: Refusal::Loop, reason });
+            return None;
+        }
+        envelope.hops += 1;
+        Some((envelope, receipt))
+    }
+
+    fn room(&self, plan: &Plan) -> Room {
+        let mut room = Room::Free;
+        for target in plan.targets() {
+            let Some(destination) = self.shared.destinations.get(target.destination) else {
+                continue;
+            };
+            if !destination.queue.is_full() {
+                continue;
+            }
+            match destination.when_full {
+                WhenFull::DropOldest => {
+                    let dropped = destination.queue.drop_oldest();
+                    destination.metrics.dropped.inc_by(dropped);
+                }
+                WhenFull::Reject => return Room::Refuse,
+                WhenFull::Block => room = Room::Wait(target.destination),
+            }
+        }
+        room
+    }
+
+    fn refuse_for_lack_of_room(&self, receipt: Receipt) {
+        self.metrics.refused.inc();
+        let reason = Text::from_static("the queue of a destination is full");
+        receipt.settle(Settlement::Rejected { refusal: Refusal::Full, reason });
+    }
+
+    async fn wait_for_room(&self, full: usize, plan: &Plan) {
+        let mut full = Some(full);
+        while let Some(destination) = full.and_then(|place| self.shared.destinations.get(place)) {
+            info!(
+                destination = %destination.name,
+                source = %self.adapter_name,
+                "The queue is full, its source waits."
+            );
+            tokio::select! {
+                () = self.abort.cancelled() => return,
+                () = destination.queue.room() => {}
+            }
+            full = if let Room::Wait(next) = self.room(plan) { Some(next) } else { None };
+        }
+    }
+
+    async fn plan_appends(
+        &self,
+        envelope: Envelope,
+        receipt: Receipt,
+        plan: &mut Plan,
+        appends: &mut Vec<Append>,
+    ) -> Result<(), StoreError> {
+        let share = receipt.share();
+        for failed in plan.drain_failed() {
+            if let Some(destination) = self.shared.destinations.get(failed.destination) {
+                destination.routed.inc();
+                let reason = format!("`{}` cannot be filled in: {}", failed.key, failed.error);
+                self.bury(destination, &envelope, reason.into()).await?;
+            }
+        }
+        let mut to = Vec::with_capacity(plan.targets().len());
+        for target in plan.drain_targets() {
+            let Some(destination) = self.shared.destinations.get(target.destination) else {
+                continue;
+            };
+            destination.routed.inc();
+            to.push(AppendTo {
+                queue: destination.queue.id(),
+                arguments: target.arguments,
+                share: Some((share.clone(), destination.settle_on)),
+            });
+        }
+        share.settle(Settlement::Accepted);
+        if !to.is_empty() {
+            appends.push(Append { envelope, to });
+        }
+        Ok(())
+    }
+
+    /// Puts a message that cannot be made ready for a destination among the dead letters.
+    async fn bury(
+        &self,
+        destination: &Destination,
+        envelope: &Envelope,
+        reason: Text,
+    ) -> Result<(), StoreError> {
+        let (name, id) = (&destination.name, &envelope.id);
+        warn!(destination = %name, %id, %reason, "A message went to the dead letters.");
+        let now = Timestamp::now();
+        let letter = DeadLetter {
+            destination: name.clone(),
+            reason,
+            attempts: 0,
+            first_failure_at: now,
+            last_failure_at: now,
+            outgoing: Outgoing { envelope: envelope.clone(), arguments: Arguments::default() },
+        };
+        self.shared.dead_letters.add(&destination.route, &[letter]).await
+    }
+
+    fn stored_again(&self, backoff: &mut Backoff) {
+        if backoff.failures() > 0 {
+            info!(adapter = %self.adapter_name, "Messages are stored again.");
+            backoff.reset();
+        }
+    }
+
+    /// The receipts have been dropped, so the source will deliver again: not too soon.
+    async fn not_stored(&self, error: &StoreError, backoff: &mut Backoff) {
+        if backoff.failures() == 0 {
+            warn!(adapter = %self.adapter_name, %error, "Messages cannot be stored, none is accepted.");
+        }
+        tokio::select! {
+            () = self.abort.cancelled() => {}
+            () = tokio::time::sleep(backoff.next_wait()) => {}
+        }
+    }
+}

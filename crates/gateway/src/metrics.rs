@@ -1,0 +1,346 @@
+//! Every metric of the gateway: names, labels and meaning stand here and nowhere else.
+//!
+//! Names and labels are an interface; the test below holds them.
+
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicU64},
+};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+use transload_adapter::{Event, Observer};
+use transload_delivery::{
+    journal::Statistics,
+    worker::{DeliveryObserver, Outcome},
+};
+
+/// The adapter that a figure is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AdapterLabel {
+    adapter: String,
+}
+
+/// The route that a figure is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabel {
+    route: String,
+}
+
+/// The destination that a figure is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DestinationLabel {
+    destination: String,
+}
+
+/// The adapter, and what happened in it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EventLabel {
+    adapter: String,
+    event: String,
+}
+
+/// The destination, and what became of messages there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    destination: String,
+    outcome: String,
+}
+
+/// All metrics. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Metrics(Arc<Families>);
+
+struct Families {
+    registry: Registry,
+    received: Family<AdapterLabel, Counter>,
+    unrouted: Family<AdapterLabel, Counter>,
+    refused: Family<AdapterLabel, Counter>,
+    events: Family<EventLabel, Counter>,
+    connected: Family<AdapterLabel, Gauge>,
+    routed: Family<RouteLabel, Counter>,
+    outcomes: Family<OutcomeLabel, Counter>,
+    dropped: Family<DestinationLabel, Counter>,
+    queue_messages: Family<DestinationLabel, Gauge>,
+    queue_bytes: Family<DestinationLabel, Gauge>,
+    queue_age: Family<DestinationLabel, Gauge>,
+    store: StoreMetrics,
+}
+
+/// The figures of the journal.
+#[derive(Debug, Default)]
+struct StoreMetrics {
+    disk_bytes: Gauge,
+    live_bytes: Gauge,
+    segments: Gauge,
+    index_bytes: Gauge,
+    failed: Gauge,
+    sync_seconds: Gauge<f64, AtomicU64>,
+    syncs: Gauge,
+}
+
+impl StoreMetrics {
+    fn register(registry: &mut Registry) -> Self {
+        let figures = Self::default();
+        let mut gauge = |name, help, gauge: &Gauge| registry.register(name, help, gauge.clone());
+        gauge("journal_disk_bytes", "Bytes that the journal takes on disk", &figures.disk_bytes);
+        gauge("journal_live_bytes", "Bytes of the journal that still matter", &figures.live_bytes);
+        gauge("journal_segments", "Files of the journal", &figures.segments);
+        gauge("journal_index_bytes", "Memory of the queues' indexes", &figures.index_bytes);
+        gauge("journal_failed", "1 when the journal takes nothing any more", &figures.failed);
+        gauge("journal_syncs", "Syncs since the start", &figures.syncs);
+        registry.register(
+            "journal_last_sync_seconds",
+            "How long the last sync took",
+            figures.sync_seconds.clone(),
+        );
+        figures
+    }
+}
+
+impl Metrics {
+    /// Registers every metric.
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::with_prefix("transload");
+        let store = StoreMetrics::register(&mut registry);
+        macro_rules! family {
+            ($name:literal, $help:literal) => {{
+                let family = Family::default();
+                registry.register($name, $help, family.clone());
+                family
+            }};
+        }
+        let received = family!("messages_received", "Messages that an adapter handed over");
+        let unrouted = family!("messages_unrouted", "Messages that no route wanted");
+        let refused = family!("messages_refused", "Messages that were refused or sent back");
+        let events = family!("adapter_events", "What happened inside an adapter");
+        let connected = family!("adapter_connected", "1 while an adapter is connected");
+        let routed = family!("messages_routed", "Messages that a route took, once per target");
+        let outcomes = family!("messages_finished", "What became of messages at a destination");
+        let dropped = family!("messages_dropped", "Oldest messages dropped to make room");
+        let queue_messages = family!("queue_messages", "Messages that wait for a destination");
+        let queue_bytes = family!("queue_bytes", "Bytes that wait for a destination");
+        let queue_age = family!("queue_oldest_seconds", "Age of the oldest waiting message");
+        Self(Arc::new(Families {
+            registry,
+            received,
+            unrouted,
+            refused,
+            events,
+            connected,
+            routed,
+            outcomes,
+            dropped,
+            queue_messages,
+            queue_bytes,
+            queue_age,
+            store,
+        }))
+    }
+
+    /// The figures of one adapter.
+    pub(crate) fn adapter(&self, name: &str) -> AdapterMetrics {
+        let label = AdapterLabel { adapter: name.to_owned() };
+        let event = |event: Event| {
+            let label = EventLabel { adapter: name.to_owned(), event: event_name(event).into() };
+            self.0.events.get_or_create_owned(&label)
+        };
+        AdapterMetrics {
+            received: self.0.received.get_or_create_owned(&label),
+            unrouted: self.0.unrouted.get_or_create_owned(&label),
+            refused: self.0.refused.get_or_create_owned(&label),
+            connected: self.0.connected.get_or_create_owned(&label),
+            events: EVENTS.map(|known| (known, event(known))),
+        }
+    }
+
+    /// The figures of one route.
+    pub(crate) fn routed(&self, route: &str) -> Counter {
+        self.0.routed.get_or_create_owned(&RouteLabel { route: route.to_owned() })
+    }
+
+    /// The figures of one destination.
+    pub(crate) fn destination(&self, name: &str) -> DestinationMetrics {
+        let label = DestinationLabel { destination: name.to_owned() };
+        let outcome = |outcome: Outcome| {
+            self.0.outcomes.get_or_create_owned(&OutcomeLabel {
+                destination: name.to_owned(),
+                outcome: outcome_name(outcome).into(),
+            })
+        };
+        DestinationMetrics {
+            outcomes: OUTCOMES.map(|known| (known, outcome(known))),
+            dropped: self.0.dropped.get_or_create_owned(&label),
+            queue_messages: self.0.queue_messages.get_or_create_owned(&label),
+            queue_bytes: self.0.queue_bytes.get_or_create_owned(&label),
+            queue_age: self.0.queue_age.get_or_create_owned(&label),
+        }
+    }
+
+    /// Takes over the figures of the journal.
+    pub(crate) fn store(&self, found: &Statistics) {
+        let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let figures = &self.0.store;
+        figures.disk_bytes.set(gauge(found.disk_bytes));
+        figures.live_bytes.set(gauge(found.live_bytes));
+        figures.segments.set(gauge(found.segments));
+        figures.index_bytes.set(gauge(found.index_bytes));
+        figures.failed.set(i64::from(found.poisoned));
+        figures.syncs.set(gauge(found.syncs));
+        figures.sync_seconds.set(found.last_sync.as_secs_f64());
+    }
+
+    /// All figures in the OpenMetrics text format.
+    pub(crate) fn render(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.0.registry)?;
+        Ok(text)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+/// The figures of one adapter.
+#[derive(Clone, Debug)]
+pub(crate) struct AdapterMetrics {
+    /// Messages that the adapter handed over.
+    pub(crate) received: Counter,
+    /// Messages that no route wanted.
+    pub(crate) unrouted: Counter,
+    /// Messages that were refused or sent back.
+    pub(crate) refused: Counter,
+    /// Whether it is connected.
+    pub(crate) connected: Gauge,
+    events: [(Event, Counter); 8],
+}
+
+impl Observer for AdapterMetrics {
+    fn count(&self, event: Event, by: u64) {
+        if let Some((_, counter)) = self.events.iter().find(|(known, _)| *known == event) {
+            counter.inc_by(by);
+        }
+    }
+}
+
+/// The figures of one destination.
+#[derive(Clone, Debug)]
+pub(crate) struct DestinationMetrics {
+    outcomes: [(Outcome, Counter); 5],
+    /// Oldest messages dropped to make room.
+    pub(crate) dropped: Counter,
+    /// Messages that wait.
+    pub(crate) queue_messages: Gauge,
+    /// Bytes that wait.
+    pub(crate) queue_bytes: Gauge,
+    /// Age of the oldest waiting message, in seconds.
+    pub(crate) queue_age: Gauge,
+}
+
+impl DeliveryObserver for DestinationMetrics {
+    fn count(&self, outcome: Outcome, by: u64) {
+        if let Some((_, counter)) = self.outcomes.iter().find(|(known, _)| *known == outcome) {
+            counter.inc_by(by);
+        }
+    }
+}
+
+const EVENTS: [Event; 8] = [
+    Event::ConnectionOpened,
+    Event::ConnectionClosed,
+    Event::ConnectionRefused,
+    Event::ProtocolError,
+    Event::MessageRefused,
+    Event::MessageDropped,
+    Event::MessageExpired,
+    Event::MessageLocal,
+];
+
+fn event_name(event: Event) -> &'static str {
+    match event {
+        Event::ConnectionOpened => "connection_opened",
+        Event::ConnectionClosed => "connection_closed",
+        Event::ConnectionRefused => "connection_refused",
+        Event::ProtocolError => "protocol_error",
+        Event::MessageRefused => "message_refused",
+        Event::MessageDropped => "message_dropped",
+        Event::MessageExpired => "message_expired",
+        Event::MessageLocal => "message_local",
+    }
+}
+
+const OUTCOMES: [Outcome; 5] = [
+    Outcome::Delivered,
+    Outcome::NoReceiver,
+    Outcome::Retried,
+    Outcome::Expired,
+    Outcome::DeadLettered,
+];
+
+fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Delivered => "delivered",
+        Outcome::NoReceiver => "no_receiver",
+        Outcome::Retried => "retried",
+        Outcome::Expired => "expired",
+        Outcome::DeadLettered => "dead_lettered",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_labels_are_an_interface() {
+        let metrics = Metrics::new();
+        metrics.adapter("devices").received.inc();
+        metrics.adapter("devices").count(Event::MessageDropped, 2);
+        metrics.routed("telemetry").inc();
+        let destination = metrics.destination("telemetry/services");
+        destination.count(Outcome::Delivered, 3);
+        destination.queue_messages.set(7);
+        metrics.store(&Statistics {
+            disk_bytes: 4096,
+            segments: 1,
+            last_sync: std::time::Duration::from_millis(250),
+            ..Statistics::default()
+        });
+        let text = metrics.render().unwrap();
+        for line in [
+            "transload_messages_received_total{adapter=\"devices\"} 1",
+            "transload_messages_unrouted_total{adapter=\"devices\"} 0",
+            "transload_messages_refused_total{adapter=\"devices\"} 0",
+            "transload_adapter_events_total{adapter=\"devices\",event=\"message_dropped\"} 2",
+            "transload_adapter_connected{adapter=\"devices\"} 0",
+            "transload_messages_routed_total{route=\"telemetry\"} 1",
+            "transload_messages_finished_total{destination=\"telemetry/services\",outcome=\"delivered\"} 3",
+            "transload_messages_dropped_total{destination=\"telemetry/services\"} 0",
+            "transload_queue_messages{destination=\"telemetry/services\"} 7",
+            "transload_queue_bytes{destination=\"telemetry/services\"} 0",
+            "transload_queue_oldest_seconds{destination=\"telemetry/services\"} 0",
+            "transload_journal_disk_bytes 4096",
+            "transload_journal_live_bytes 0",
+            "transload_journal_segments 1",
+            "transload_journal_index_bytes 0",
+            "transload_journal_failed 0",
+            "transload_journal_syncs 0",
+            "transload_journal_last_sync_seconds 0.25",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is missing in:\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+}

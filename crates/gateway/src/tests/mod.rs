@@ -1,0 +1,75 @@
+//! The gateway as a whole, between scripted peers.
+
+mod flow;
+mod stopping;
+mod trouble;
+
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use transload_adapter::{
+    Registry,
+    testing::{Fake, Script, within},
+};
+
+use crate::{
+    RunError, Summary,
+    config::{Configuration, load_text},
+    run,
+};
+
+/// A gateway between two scripted peers: `source` and `target`.
+struct Between {
+    source: Script,
+    target: Script,
+    stop: CancellationToken,
+    running: JoinHandle<Result<Summary, RunError>>,
+    _data: TempDir,
+}
+
+/// Reads a configuration with the two peers and these routes.
+fn configuration(source: &Script, target: &Script, data: &TempDir, rest: &str) -> Configuration {
+    let text = format!(
+        "[gateway]\ndata_dir = {:?}\ndrain_timeout = \"5s\"\n\
+         [adapters.source]\n{}\n[adapters.target]\n{}\n{rest}",
+        data.path().join("data"),
+        source.settings(),
+        target.settings(),
+    );
+    let registry = Registry::default().with::<Fake>();
+    let loaded = load_text("adapters.toml", &text, &|_| None, &registry);
+    loaded.configuration.unwrap_or_else(|| panic!("{:#?}\n{text}", loaded.report.findings))
+}
+
+impl Between {
+    #[expect(clippy::disallowed_methods, reason = "the task is joined by `stop`")]
+    fn start(rest: &str) -> Self {
+        let (source, target) = (Script::new(), Script::new());
+        let data = tempfile::tempdir().unwrap();
+        let configuration = configuration(&source, &target, &data, rest);
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(run(configuration, stop.clone()));
+        Self { source, target, stop, running, _data: data }
+    }
+
+    /// The same with one route from `source` to `target` that has these keys.
+    fn with_route(keys: &str) -> Self {
+        Self::start(&format!(
+            "[[route]]\nname = \"all\"\nfrom = \"source\"\nto = {{ adapter = \"target\" }}\n{keys}"
+        ))
+    }
+
+    async fn stop(self) -> Result<Summary, RunError> {
+        self.stop.cancel();
+        within("the end of the gateway", self.running).await.unwrap()
+    }
+
+    async fn texts(&self, count: usize) -> Vec<String> {
+        self.target
+            .until_taken(count)
+            .await
+            .iter()
+            .map(transload_adapter::testing::SentMessage::text)
+            .collect()
+    }
+}

@@ -1,0 +1,151 @@
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::OnceCell,
+    time::timeout,
+};
+
+use crate::{
+    End, Process, Python, directory, free_port,
+    guard::write,
+    wait::{START_PATIENCE, until_within},
+};
+
+const INSTALL: &str = "apt-get install --no-install-recommends rabbitmq-server";
+const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+
+/// A RabbitMQ server of its own, on 127.0.0.1.
+#[derive(Debug)]
+pub struct RabbitMq {
+    directory: PathBuf,
+    port: u16,
+    distribution_port: u16,
+    epmd_port: u16,
+    // Erlang's name server would otherwise be started in the background and stay there.
+    _epmd: Process,
+    server: Option<Process>,
+}
+
+impl RabbitMq {
+    /// The one server that all tests of this process share, since it takes long to start. Tests
+    /// keep apart by the names of their exchanges, queues and keys, and must not stop it.
+    pub async fn shared() -> &'static Self {
+        static SHARED: OnceCell<RabbitMq> = OnceCell::const_new();
+        SHARED.get_or_init(Self::start).await
+    }
+
+    /// A server for a test that stops it.
+    pub async fn start() -> Self {
+        let mut broker = Self::absent();
+        broker.appear().await;
+        broker
+    }
+
+    /// A server that is not there yet, whose port is known.
+    pub fn absent() -> Self {
+        let directory = directory("rabbitmq");
+        write(&directory.join("enabled_plugins"), "[].\n");
+        write(
+            &directory.join("rabbitmq.conf"),
+            "loopback_users.guest = false\nlog.console = false\nlog.file.level = warning\n",
+        );
+        let epmd_port = free_port();
+        let mut epmd = Command::new("epmd");
+        epmd.args(["-port", &epmd_port.to_string(), "-address", "127.0.0.1"]);
+        let epmd = Process::start("epmd", &mut epmd, &directory, INSTALL);
+        let port = free_port();
+        let distribution_port = free_port();
+        Self { directory, port, distribution_port, epmd_port, _epmd: epmd, server: None }
+    }
+
+    /// Starts the server, with the data of before if it was there before.
+    pub async fn appear(&mut self) {
+        assert!(
+            Path::new(SERVER).is_file(),
+            "RabbitMQ is not installed.\n  it is installed by:  {INSTALL}\n  \
+             and everything else by:  integration-tests/run-tests.sh"
+        );
+        let mut command = self.command();
+        let mut server = Process::start("rabbitmq", &mut command, &self.directory, INSTALL);
+        let port = self.port;
+        until_within(START_PATIENCE, "RabbitMQ to start", || {
+            server.must_run();
+            async move { speaks_amqp(port).await.then_some(()) }
+        })
+        .await;
+        self.server = Some(server);
+    }
+
+    fn command(&self) -> Command {
+        let path = |name: &str| self.directory.join(name);
+        let mut command = Command::new(SERVER);
+        command
+            .stdin(Stdio::null())
+            .env("HOME", &self.directory)
+            .env("RABBITMQ_NODENAME", format!("transload{}@localhost", self.port))
+            .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
+            .env("RABBITMQ_NODE_PORT", self.port.to_string())
+            .env("RABBITMQ_DIST_PORT", self.distribution_port.to_string())
+            .env("ERL_EPMD_PORT", self.epmd_port.to_string())
+            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+            .env("RABBITMQ_MNESIA_BASE", path("data"))
+            .env("RABBITMQ_LOG_BASE", path("log"))
+            .env("RABBITMQ_ENABLED_PLUGINS_FILE", path("enabled_plugins"))
+            .env("RABBITMQ_CONFIG_FILE", path("rabbitmq"))
+            .env("RABBITMQ_PID_FILE", path("pid"))
+            .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
+            // The scripts then replace themselves by the server, which so leads the process group.
+            .env("RUNNING_UNDER_SYSTEMD", "1")
+            .env("ERL_CRASH_DUMP_SECONDS", "0")
+            // Idle schedulers would otherwise spin and take the time of what is being tested.
+            .env(
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+                "-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none +sbwtdio none",
+            );
+        command
+    }
+
+    /// The URL for clients.
+    pub fn url(&self) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
+    }
+
+    /// The port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Kills the server.
+    pub fn kill(&mut self) {
+        self.server = None;
+    }
+
+    /// Ends the server as an administrator would.
+    pub async fn stop(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            server.signal(End::Terminate);
+            server.wait(START_PATIENCE).await;
+        }
+    }
+
+    /// A Python client.
+    pub fn client(&self) -> Python {
+        Python::new("amqp", &self.url())
+    }
+}
+
+/// Whether a server answers the protocol header with a method frame (AMQP 0-9-1, section 2.2.4).
+async fn speaks_amqp(port: u16) -> bool {
+    let attempt = async {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        stream.write_all(b"AMQP\x00\x00\x09\x01").await?;
+        stream.read_u8().await
+    };
+    matches!(timeout(Duration::from_secs(5), attempt).await, Ok(Ok(1)))
+}

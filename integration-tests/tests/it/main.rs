@@ -1,0 +1,24 @@
+//! Tests against real brokers and foreign clients, all in one program, so that they share what
+//! takes long to start.
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+mod address;
+mod amqp;
+mod away;
+mod check;
+mod conformance;
+mod defaults;
+mod fixtures;
+mod listener;
+mod matrix;
+mod peers;
+mod process;
+mod support;
+mod traps;
