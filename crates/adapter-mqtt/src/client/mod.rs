@@ -14,6 +14,8 @@ mod link;
 mod lint;
 mod options;
 mod outbound;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::sync::Arc;
