@@ -16,6 +16,7 @@ mod options;
 mod outbound;
 #[cfg(test)]
 mod tests;
+mod unsettled;
 mod wire;
 
 use std::sync::Arc;
