@@ -38,7 +38,9 @@ async fn ports() -> (u16, u16) {
 async fn both_ways(version: &str, paho: &str, port: u16) {
     let listener = free_port();
     let root = format!("rumqttd{paho}");
-    let keys = format!("version = \"{version}\"\nsubscribe = [\"{root}/in/#\"]\n");
+    // Both tests are clients of one router, where two of one name would end each other.
+    let keys =
+        format!("version = \"{version}\"\nclient_id = \"{root}\"\nsubscribe = [\"{root}/in/#\"]\n");
     let gateway = Transload::start(
         &[
             devices(listener, ""),
