@@ -38,7 +38,9 @@ async fn ports() -> (u16, u16) {
 async fn both_ways(version: &str, paho: &str, port: u16) {
     let listener = free_port();
     let root = format!("rumqttd{paho}");
-    let keys = format!("version = \"{version}\"\nsubscribe = [\"{root}/in/#\"]\n");
+    // Both tests are clients of one router, where two of one name would end each other.
+    let keys =
+        format!("version = \"{version}\"\nclient_id = \"{root}\"\nsubscribe = [\"{root}/in/#\"]\n");
     let gateway = Transload::start(
         &[
             devices(listener, ""),
@@ -52,10 +54,9 @@ async fn both_ways(version: &str, paho: &str, port: u16) {
     gateway.until_up("foreign").await;
     let foreign = Python::mqtt(&format!("127.0.0.1:{port}"));
     let device = Python::mqtt(&format!("127.0.0.1:{listener}"));
-    for (from, to, topic) in [
-        (&foreign, &device, format!("{root}/in/x")),
-        (&device, &foreign, format!("{root}/out/x")),
-    ] {
+    for (from, to, topic) in
+        [(&foreign, &device, format!("{root}/in/x")), (&device, &foreign, format!("{root}/out/x"))]
+    {
         let mut consumer = to.consume(&["consume", &topic, "--version", paho]).await;
         from.publish(&["--pipelined", "--version", paho], &numbered(&topic, 0..200)).await;
         assert_eq!(texts(&consumer.take(200).await), numbers(0..200), "{topic}");
