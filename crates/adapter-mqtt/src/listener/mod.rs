@@ -237,3 +237,23 @@ impl Serve for WebSocket {
         refused(&self.0, peer, why);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use transload_adapter::Registry;
+
+    use super::*;
+
+    #[test]
+    fn the_registry_knows_the_role_and_its_settings() {
+        let registry = Registry::default().with::<MqttListener>();
+        let mut kinds = registry.kinds();
+        let kind = kinds.next().unwrap();
+        assert_eq!((kind.kind(), kind.role_key()), ("mqtt", "listen"));
+        let target = Target { topic: Some("a/{b}".into()), qos: Some(2), retain: Some(true) };
+        let config = toml::from_str("listen = \"127.0.0.1:1883\"").unwrap();
+        let text = MqttListener::describe_target(&config, &target);
+        assert_eq!(text, "topic a/{b}, QoS 2, retained");
+        assert_eq!(MqttListener::describe(&config), "127.0.0.1:1883");
+    }
+}

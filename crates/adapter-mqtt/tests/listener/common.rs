@@ -28,7 +28,7 @@ use transload_envelope::{Envelope, Origin, Outgoing};
 /// Everything that must happen happens within this time.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// What must not happen is waited for so long.
-pub(crate) const QUIET: Duration = Duration::from_millis(150);
+pub(crate) const QUIET: Duration = Duration::from_millis(60);
 
 /// Waits, but not for ever.
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {

@@ -268,6 +268,7 @@ async fn a_will_is_published_when_the_client_is_lost_and_not_when_it_says_goodby
     let message = watcher.message().await;
     assert_eq!(&message.payload[..], b"gone");
     let properties = message.properties.unwrap();
+    assert_eq!(properties.message_expiry_interval, Some(100), "it begins when it is published");
     assert_eq!(properties.payload_format_indicator, Some(1));
     assert_eq!(properties.content_type.as_deref(), Some("text/plain"));
     let expected = [("a".into(), "1".into()), ("a".into(), "2".into())];

@@ -4,10 +4,10 @@ use rumqttc::v5::mqttbytes::{
     QoS,
     v5::{DisconnectReasonCode, Packet},
 };
-use transload_adapter::{ReceiveError, SendError, Sent, Settlement};
+use transload_adapter::{Event, ReceiveError, SendError, Sent, Settlement};
 use transload_envelope::{MessageId, Properties, Value};
 
-use crate::common::{V5, outgoing, soon, start, v5_persistent};
+use crate::common::{V5, outgoing, soon, start, until, v5_persistent};
 
 #[tokio::test]
 async fn a_message_is_confirmed_when_somebody_is_there_to_have_it() {
@@ -71,6 +71,23 @@ async fn it_is_retained_when_the_target_or_the_source_says_so() {
     assert_eq!(&client.message().await.topic[..], b"a");
     assert_eq!(&client.message().await.topic[..], b"b");
     client.nothing().await;
+}
+
+#[tokio::test]
+async fn a_full_queue_fails_its_own_messages_only() {
+    let listener = start("max_queued_messages = 2").await;
+    let mut client = V5::open(listener.address).await;
+    client.connect(v5_persistent("c", true)).await;
+    client.listen("full", QoS::AtLeastOnce).await;
+    drop(client);
+    until("the client is gone", || listener.count(Event::ConnectionClosed) == 1).await;
+    for _ in 0..2 {
+        assert_eq!(listener.send("", outgoing("full", b"x")).await.unwrap(), Sent::Confirmed);
+    }
+    let sent = listener.send("", outgoing("full", b"x")).await;
+    assert!(matches!(sent, Err(SendError::Failed { .. })), "{sent:?}");
+    assert_eq!(listener.count(Event::MessageDropped), 1);
+    assert_eq!(listener.send("", outgoing("other", b"x")).await.unwrap(), Sent::NoReceiver);
 }
 
 #[tokio::test]

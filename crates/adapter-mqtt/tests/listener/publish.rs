@@ -135,6 +135,28 @@ async fn what_is_released_is_handed_over_again_after_its_delay_and_then_acknowle
 }
 
 #[tokio::test]
+async fn what_is_released_gives_its_credit_back() {
+    let mut listener = start("").await;
+    let credits = listener.context.credits.clone();
+    let others = credits.clone().acquire_many_owned(1024 - 2).await.unwrap();
+    let mut client = listener.v5("p").await;
+    for pkid in 1..=4 {
+        client.publish("gateway/a", QoS::AtLeastOnce, pkid, &[]).await;
+    }
+    for _ in 0..8 {
+        drop(listener.receive().await);
+    }
+    for _ in 1..=4 {
+        listener.receive().await.receipt.settle(Settlement::Accepted);
+    }
+    for pkid in 1..=4 {
+        assert_eq!(client.puback().await.pkid, pkid);
+    }
+    drop(others);
+    assert_eq!(credits.available_permits(), 1024);
+}
+
+#[tokio::test]
 async fn a_message_of_qos_2_is_handed_over_once_however_often_it_is_sent() {
     let mut listener = start("").await;
     let mut client = listener.v5("p").await;
