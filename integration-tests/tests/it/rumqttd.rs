@@ -24,7 +24,11 @@ async fn ports() -> (u16, u16) {
                       max_segment_size = 104857600\nmax_segment_count = 10\n";
         let config = [router, &server("v4", v4), &server("v5", v5)].concat();
         let config: rumqttd::Config = toml::from_str(&config).expect("a configuration");
-        std::thread::spawn(move || rumqttd::Broker::new(config).start());
+        std::thread::spawn(move || {
+            if let Err(error) = rumqttd::Broker::new(config).start() {
+                eprintln!("rumqttd ended: {error}");
+            }
+        });
         (v4, v5)
     });
     for port in [v4, v5] {
