@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::operate::{DeadLetters, Queues};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 const EXAMPLES: &str = "\
@@ -12,6 +13,11 @@ Examples:
   transload check --strict            the same, for a pipeline: warnings are faults too
   transload schema > transload.schema.json
                                       what editors need to complete and check adapters.toml
+  transload dead-letters list --route orders --older-than 1h
+                                      what could not be delivered, whether the gateway runs or not
+  transload dead-letters replay --route orders
+                                      send it again
+  transload queues list               what waits where
 
 Exit codes:
   0  all is well, or the gateway was told to stop and finished what was in flight
@@ -19,6 +25,7 @@ Exit codes:
   2  the command line cannot be understood
   3  the gateway cannot start: an address is in use, the data directory cannot be used …
   4  a second signal stopped the gateway before it had finished
+  5  a command about dead letters or queues could not be done, or only in part
 
 The gateway stops on SIGTERM and SIGINT (Ctrl-C): it takes nothing in any more, finishes what is in
 flight within `drain_timeout`, and keeps what waits on disk for the next start.";
@@ -74,6 +81,14 @@ pub(crate) enum Command {
     Check(CheckArguments),
     /// Print the JSON Schema of the rules file (draft 2020-12).
     Schema,
+    /// Look at messages that could not be delivered, send them again, or drop them. Works on the
+    /// running gateway, through its admin address, or on the files of a stopped one.
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
+    /// Look at what waits where, and at queues that belong to nothing in the rules file any more.
+    /// Works on the running gateway or on the files of a stopped one.
+    #[command(subcommand)]
+    Queues(Queues),
 }
 
 /// How to check.

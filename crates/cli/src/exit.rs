@@ -9,12 +9,16 @@ pub(crate) const CANNOT_START: u8 = 3;
 /// A second signal stopped the gateway before it had finished.
 pub(crate) const CUT_SHORT: u8 = 4;
 
+/// A command about dead letters or queues could not be done, or only in part.
+pub(crate) const INCOMPLETE: u8 = 5;
+
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Well,
     Faults,
     CannotStart,
+    Incomplete,
 }
 
 impl From<Outcome> for ExitCode {
@@ -23,6 +27,7 @@ impl From<Outcome> for ExitCode {
             Outcome::Well => Self::SUCCESS,
             Outcome::Faults => Self::from(FAULTS),
             Outcome::CannotStart => Self::from(CANNOT_START),
+            Outcome::Incomplete => Self::from(INCOMPLETE),
         }
     }
 }

@@ -7,6 +7,7 @@ mod check;
 mod documents;
 mod exit;
 mod logging;
+mod operate;
 mod run;
 mod schema;
 mod stack;
@@ -26,6 +27,12 @@ fn main() -> ExitCode {
         None | Some(Command::Run) => run::run(&arguments),
         Some(Command::Check(how)) => check::check(&arguments.config, how),
         Some(Command::Schema) => schema::schema(),
+        Some(Command::DeadLetters(command)) => {
+            operate::operate(&arguments, operate::Command::DeadLetters(command))
+        }
+        Some(Command::Queues(command)) => {
+            operate::operate(&arguments, operate::Command::Queues(command))
+        }
     };
     outcome.into()
 }

@@ -1,6 +1,7 @@
 //! Which dead letters are meant.
 
 use serde::Deserialize;
+use transload_adapter::units::HumanDuration;
 use transload_delivery::dead_letters::DeadLetter;
 use transload_envelope::Timestamp;
 use transload_routing::Pattern;
@@ -29,6 +30,8 @@ pub(crate) struct Request {
     since: Option<String>,
     /// The latest last failure, in the form of RFC 3339.
     until: Option<String>,
+    /// How long the last failure must be past, such as `2h`.
+    older_than: Option<HumanDuration>,
     /// Exactly these letters of the route.
     positions: Option<Vec<u64>>,
     /// Says in so many words that no filter is wanted, where something is to be changed.
@@ -79,7 +82,8 @@ impl Request {
     /// Whether it filters at all, or says that it does not want to.
     fn is_deliberate(&self) -> bool {
         let texts = [&self.route, &self.reason, &self.address, &self.id, &self.since, &self.until];
-        self.all || self.positions.is_some() || texts.iter().any(|text| text.is_some())
+        let other = self.older_than.is_some() || self.positions.is_some();
+        self.all || other || texts.iter().any(|text| text.is_some())
     }
 
     /// The same for a request that changes something, which has to say what.
@@ -117,7 +121,7 @@ impl Request {
                 Some(Cursor::read(&text).ok_or_else(|| format!("`{text}` is no `next`"))?)
             }
         };
-        Ok(Selection {
+        let mut selection = Selection {
             route: self.route,
             reason: self.reason.map(|text| text.to_lowercase()),
             address: address.transpose()?,
@@ -127,7 +131,13 @@ impl Request {
             positions,
             limit,
             after,
-        })
+        };
+        if let Some(age) = self.older_than {
+            let age_ms = i64::try_from(age.get().as_millis()).unwrap_or(i64::MAX);
+            let now_ms = Timestamp::now().unix_ms;
+            selection.not_later_than(Timestamp { unix_ms: now_ms.saturating_sub(age_ms) });
+        }
+        Ok(selection)
     }
 }
 
@@ -189,6 +199,8 @@ mod tests {
             (r#"{"since":"1970-01-01T00:01:01Z"}"#, false),
             (r#"{"until":"1970-01-01T00:01:00Z"}"#, true),
             (r#"{"until":"1970-01-01T00:00:59Z"}"#, false),
+            (r#"{"older_than":"1h"}"#, true),
+            (r#"{"older_than":"36500d"}"#, false),
             (r#"{"id":"m-1","reason":"500"}"#, false),
         ] {
             let selection = request(json).understand().unwrap();

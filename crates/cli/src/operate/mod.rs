@@ -1,0 +1,73 @@
+//! `transload dead-letters` and `transload queues`: the same pages of the admin address, whether a
+//! gateway runs and serves them or this process opens its files.
+
+mod access;
+mod arguments;
+mod letters;
+mod queues;
+mod text;
+
+use std::io;
+
+use tokio::runtime::Runtime;
+use transload_gateway::config::{Loaded, load};
+
+use self::access::Access;
+pub(crate) use self::arguments::{DeadLetters, Queues};
+use crate::{
+    adapters, arguments::Arguments, colored, environment, exit::Outcome, logging, print_error,
+};
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Command<'a> {
+    DeadLetters(&'a DeadLetters),
+    Queues(&'a Queues),
+}
+
+/// Why a command was not done, for people.
+type Failure = String;
+
+/// Whether all of it was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Done {
+    Whole,
+    InPart,
+}
+
+/// Does what was asked for, where the gateway is.
+pub(crate) fn operate(arguments: &Arguments, command: Command<'_>) -> Outcome {
+    if let Err(reason) = logging::start(&arguments.log) {
+        return failed(&reason);
+    }
+    let Loaded { configuration, report } =
+        load(&arguments.config, &environment, &adapters::registry());
+    let Some(configuration) = configuration else {
+        print_error(&report.render(colored(&io::stderr())));
+        return Outcome::Faults;
+    };
+    let runtime = match Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&format!("the runtime cannot be started: {error}")),
+    };
+    let done = runtime.block_on(async {
+        let access = Access::open(&configuration).await?;
+        print_error(&format!("{access}\n"));
+        let done = match command {
+            Command::DeadLetters(command) => letters::run(&access, command).await,
+            Command::Queues(command) => queues::run(&access, command).await,
+        };
+        access.close().await;
+        done
+    });
+    match done {
+        Ok(Done::Whole) => Outcome::Well,
+        Ok(Done::InPart) => Outcome::Incomplete,
+        Err(reason) => failed(&reason),
+    }
+}
+
+fn failed(reason: &str) -> Outcome {
+    print_error(&format!("error: {reason}\n"));
+    Outcome::Incomplete
+}
