@@ -390,4 +390,22 @@ mod tests {
         }
         assert!(text.ends_with("# EOF\n"));
     }
+
+    #[test]
+    fn every_metric_is_in_the_document() {
+        let document = include_str!("../../../docs/OPERATIONS.md");
+        let metrics = Metrics::new();
+        metrics.adapter("a");
+        metrics.deduplication("a");
+        metrics.routed("a");
+        metrics.destination("a");
+        metrics.dead_letters("a", 0);
+        let text = metrics.render().unwrap();
+        let figures: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        assert!(figures.len() > 20, "{text}");
+        for figure in figures {
+            let name = figure.split(['{', ' ']).next().unwrap();
+            assert!(document.contains(&format!("| `{name}` |")), "{name}");
+        }
+    }
 }

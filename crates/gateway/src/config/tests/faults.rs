@@ -95,6 +95,17 @@ fn adapters() {
     one("max_unsettled = \"5\"\n", "7:17 expected an integer of at least 1");
     one("max_unsetled = 5\n", "7:1 unknown key `max_unsetled` -> did you mean `max_unsettled`?");
     one(
+        "deduplicate = \"id\"\n",
+        "7:15 expected a table, found string -> write `deduplicate = { window = \"10m\" }`",
+    );
+    one("deduplicate = { by = \"header:\" }\n", "7:22 expected \"id\" or \"header:NAME\"");
+    one("deduplicate = { window = \"0s\" }\n", "7:26 expected a duration of more than nothing");
+    one(
+        "deduplicate = { max_ids = 10000001 }\n",
+        "7:27 expected an integer between 1 and 10000000",
+    );
+    one("deduplicate = { windw = \"1m\" }\n", "7:17 unknown key `windw` -> did you mean `window`?");
+    one(
         "[adapters.x]\nkind = \"broker\"\nurl = \"http://x\"\n",
         "9:7 `http://x` does not start with `broker://`",
     );
@@ -118,6 +129,15 @@ fn root() {
         "7:1 expected an array of tables -> write `[[route]]`, in double brackets",
     );
     one("[gateway]\nmax_disk_bytes = 5\n", "8:18 expected at least \"64MiB\"");
+    one(
+        "[gateway]\ndead_letters = { max_mesages = 5 }\n",
+        "8:18 unknown key `max_mesages` -> did you mean `max_messages`?",
+    );
+    one(
+        "[[route]]\nname = \"dead-letters\"\nto = \"door\"\n",
+        "8:8 this cannot be the name of a route -> the name stands for the dead letters of all \
+         routes",
+    );
     one(
         "[gateway]\nadmin = \"0.0.0.0:1\"\n",
         "8:9 other machines can reach this address, and it asks nobody for a password -> use \

@@ -3,7 +3,9 @@ use std::{fmt::Write as _, fs, time::Duration};
 use transload_adapter::store::Storage;
 
 use super::{ADAPTERS, check, environment, findings, registry};
-use crate::config::{Configuration, Guarantee, WhenFull, load, overview, schema};
+use crate::config::{
+    Configuration, Deduplicate, DeduplicateBy, Guarantee, WhenFull, load, overview, schema,
+};
 
 fn read(more: &str) -> Configuration {
     let loaded = check(&format!("{ADAPTERS}{more}"));
@@ -34,8 +36,10 @@ fn everything_has_a_default() {
 #[test]
 fn every_key_is_read() {
     let configuration = read(
-        "max_unsettled = 7\n[gateway]\ndata_dir = \"d\"\nadmin = \"127.0.0.1:9640\"\n\
-         drain_timeout = \"1m\"\nmax_disk_bytes = \"1GiB\"\n[[route]]\nname = \"r\"\n\
+        "max_unsettled = 7\n\
+         deduplicate = { window = \"2m\", max_ids = 9, by = \"header:Key\" }\n[gateway]\ndata_dir = \"d\"\nadmin = \"127.0.0.1:9640\"\n\
+         drain_timeout = \"1m\"\nmax_disk_bytes = \"1GiB\"\n\
+         dead_letters = { max_messages = 4, max_bytes = \"2KiB\", max_age = \"3d\" }\n[[route]]\nname = \"r\"\n\
          from = \"door\"\nmatch = [\"a/{x}\", \"b/{x}\"]\nfallback = true\nstop = true\n\
          guarantee = \"delivered\"\nwhen_full = \"drop-oldest\"\nattempts = 3\nexpires = \"1h\"\n\
          queue = { max_messages = 5, max_bytes = \"1KiB\", max_age = \"2s\" }\n\
@@ -44,9 +48,21 @@ fn every_key_is_read() {
          { adapter = \"broker\", exchange = \"e\", routing_key = \"k\" }]\n",
     );
     assert_eq!(configuration.adapters[1].credits, 7);
+    assert_eq!(
+        configuration.adapters[1].deduplicate,
+        Some(Deduplicate {
+            window: Duration::from_mins(2),
+            ids_max: 9,
+            by: DeduplicateBy::Header("Key".into()),
+        })
+    );
+    assert_eq!(configuration.adapters[0].deduplicate, None);
     let gateway = &configuration.gateway;
     assert_eq!(gateway.admin.unwrap().port(), 9640);
     assert_eq!((gateway.drain_timeout, gateway.disk_bytes_max), (Duration::from_mins(1), 1 << 30));
+    let bounds = &gateway.dead_letters;
+    assert_eq!((bounds.messages_max, bounds.bytes_max), (4, 2048));
+    assert_eq!(bounds.age_max, Some(Duration::from_hours(72)));
     let route = &configuration.routes[0];
     assert_eq!((&*route.from, route.patterns.len()), (&[0][..], 2));
     assert!(route.fallback && route.stop);
@@ -185,6 +201,11 @@ fn the_schema_documents_every_key() {
         "include",
         "kind",
         "max_unsettled",
+        "dead_letters",
+        "deduplicate",
+        "window",
+        "max_ids",
+        "by",
         "listen",
         "banner",
         "url",
