@@ -1,6 +1,13 @@
 //! `transload dead-letters` and `transload queues`, as people run them: against a gateway that runs
 //! and against the files of one that was stopped.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "all of this is a test"
+)]
+
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -86,11 +93,11 @@ impl Site {
 
     fn write_rules(&self, route: &str) {
         let text = format!(
-            "[gateway]\ndata_dir = {:?}\nadmin = \"{}\"\ndrain_timeout = \"300ms\"\n\
+            "[gateway]\ndata_dir = \"{}\"\nadmin = \"{}\"\ndrain_timeout = \"300ms\"\n\
              [adapters.web]\nkind = \"http\"\nlisten = \"{}\"\n\
              [adapters.sink]\nkind = \"http\"\nurl = \"http://{}\"\n\
              [[route]]\nname = \"{route}\"\nfrom = \"web\"\nmatch = \"hooks/#\"\nto = \"sink\"\n",
-            self.folder.path().join("data"),
+            self.folder.path().join("data").display(),
             self.admin,
             self.web,
             self.target,
