@@ -20,7 +20,8 @@ use transload_integration_tests::faults::{Path, Plan, Report, run};
 /// acknowledged with what has arrived. Exits with 1 if anything was lost.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// The way of the messages: mqtt-amqp, http-jetstream, amqp-mqtt, jetstream-http or all.
+    /// The way of the messages: mqtt-amqp, http-jetstream, amqp-mqtt, amqp-mosquitto,
+    /// jetstream-http or all.
     #[arg(long, default_value = "all")]
     path: String,
     /// How many times a process is killed on each path. Half as many other faults come beside.
@@ -42,6 +43,9 @@ struct Arguments {
     /// may do that.
     #[arg(long)]
     full_disk: bool,
+    /// Has the gateway keep its queues in memory: to see that the harness notices what is lost.
+    #[arg(long)]
+    memory: bool,
     /// Runs the paths at the same time instead of one after the other.
     #[arg(long)]
     together: bool,
@@ -64,6 +68,7 @@ impl Arguments {
             rate: self.rate,
             seed: self.seed,
             small_disk: self.full_disk,
+            memory: self.memory,
             verbose: !self.quiet,
         };
         Ok(paths.into_iter().map(plan).collect())

@@ -13,4 +13,4 @@ mod mapping;
 mod message;
 mod topic;
 
-pub use listener::{Config as ListenerConfig, MqttListener, Target as ListenerTarget};
+pub use listener::{Addresses, Config as ListenerConfig, MqttListener, Target as ListenerTarget};

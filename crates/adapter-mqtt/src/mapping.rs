@@ -317,3 +317,6 @@ fn write_json_text(into: &mut String, text: &str) {
     }
     into.push('"');
 }
+
+#[cfg(test)]
+mod tests;

@@ -147,8 +147,7 @@ pub trait Prepared: Send + Sync {
     /// See [`Adapter::lint_source`].
     fn lint_source(&self, pattern: &str) -> Vec<Lint>;
     /// Reads the settings of a target: a `to` table without the keys that every target has.
-    fn prepare_target(&self, settings: &Spanned<DeTable<'_>>)
-    -> Result<PreparedTarget, Error>;
+    fn prepare_target(&self, settings: &Spanned<DeTable<'_>>) -> Result<PreparedTarget, Error>;
     /// See [`Adapter::connect`].
     async fn connect(&self, context: Context) -> Result<AnyEndpoints, ConnectError>;
 }
@@ -244,10 +243,7 @@ impl<A: Adapter> Prepared for Checked<A> {
         A::lint_source(&self.config, pattern)
     }
 
-    fn prepare_target(
-        &self,
-        settings: &Spanned<DeTable<'_>>,
-    ) -> Result<PreparedTarget, Error> {
+    fn prepare_target(&self, settings: &Spanned<DeTable<'_>>) -> Result<PreparedTarget, Error> {
         let target = A::Target::deserialize(Deserializer::from(settings.clone()))?;
         Ok(PreparedTarget {
             lints: A::lint_target(&self.config, &target),

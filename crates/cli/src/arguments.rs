@@ -50,7 +50,7 @@ pub(crate) struct LogArguments {
     pub(crate) log_format: LogFormat,
 
     /// How much to log: error, warn, info, debug or trace, or a list such as
-    /// `warn,transload_gateway=debug`. Without it, the variable RUST_LOG counts, and else `info`.
+    /// `warn,transload_gateway=debug`. Without it, the variable `RUST_LOG` counts, and else `info`.
     #[arg(long, value_name = "LEVEL", global = true)]
     pub(crate) log_level: Option<String>,
 }

@@ -108,7 +108,7 @@ impl DeadLetters {
         let queue = self.queue(route)?;
         if queue.is_full() {
             let dropped = queue.drop_oldest();
-            warn!(%route, dropped, "the dead letters are full, the oldest were dropped");
+            warn!(%route, dropped, "The dead letters are full, the oldest were dropped.");
         }
         let appends = letters.iter().map(|letter| Append {
             envelope: letter.outgoing.envelope.clone(),

@@ -12,8 +12,9 @@
 mod backlog;
 pub mod backoff;
 pub mod dead_letters;
+pub mod journal;
 mod memory;
 mod sync;
 pub mod worker;
 
-pub use self::memory::MemoryStore;
+pub use self::{journal::JournalStore, memory::MemoryStore};

@@ -1,6 +1,6 @@
 //! The admin address: health, readiness and metrics.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -9,11 +9,18 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
+use transload_delivery::journal::Health;
 use transload_envelope::Timestamp;
+use transload_listen::{Bound, Connection, Refused, Serve, Settings};
 
 use crate::{
     dispatch::Shared,
@@ -31,6 +38,12 @@ pub(crate) struct State {
     pub(crate) storage: Storage,
 }
 
+/// How many peers are served at once: people, probes and scrapers.
+const CONNECTIONS_MAX: usize = 64;
+
+/// How long a peer may take for the head of its request.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Serves the admin address until `close` fires.
 pub(crate) async fn serve(
     address: SocketAddr,
@@ -38,22 +51,47 @@ pub(crate) async fn serve(
     tasks: &TaskTracker,
     close: CancellationToken,
 ) -> Result<(), String> {
-    let listener = TcpListener::bind(address).await.map_err(|error| {
-        format!("cannot listen on {address}: {error}; choose another address or stop what uses it")
-    })?;
-    info!(%address, "health, readiness and metrics are served");
+    let bound = Bound::new(address).await.map_err(|error| error.to_string())?;
+    info!(address = %bound.address(), "Health, readiness and metrics are served.");
     let router = Router::new()
         .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .with_state(state);
-    tasks.spawn(async move {
-        let serving = axum::serve(listener, router).with_graceful_shutdown(close.cancelled_owned());
-        if let Err(error) = serving.await {
-            warn!(%error, "the admin address is not served any more");
-        }
-    });
+    let settings = Settings {
+        connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+        tls: None,
+        stop: close.clone(),
+        tasks: tasks.clone(),
+    };
+    tasks.spawn(transload_listen::serve(bound, settings, Arc::new(Pages { router, close })));
     Ok(())
+}
+
+/// Serves the pages to one peer after the other.
+struct Pages {
+    router: Router,
+    close: CancellationToken,
+}
+
+impl Serve for Pages {
+    async fn serve(self: Arc<Self>, connection: Connection) {
+        let service = TowerToHyperService::new(self.router.clone());
+        let serving = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .serve_connection(TokioIo::new(connection.stream), service);
+        tokio::select! {
+            () = self.close.cancelled() => {}
+            served = serving => if let Err(error) = served {
+                debug!(peer = %connection.peer, %error, "A peer of the admin address went away.");
+            },
+        }
+    }
+
+    fn refused(&self, peer: SocketAddr, why: &Refused) {
+        warn!(%peer, ?why, "A peer of the admin address was turned away.");
+    }
 }
 
 /// The process is alive and answers.
@@ -65,7 +103,7 @@ async fn healthy() -> &'static str {
 async fn ready(Extract(shown): Extract<State>) -> Response {
     let stage = shown.status.stage();
     let store = shown.storage.health();
-    let ready = stage == Stage::Running && store.is_ok();
+    let ready = stage == Stage::Running && matches!(store, Health::Ready);
     let adapters: serde_json::Map<String, Value> = shown
         .status
         .adapters()
@@ -79,9 +117,11 @@ async fn ready(Extract(shown): Extract<State>) -> Response {
             Stage::Running => "running",
             Stage::Stopping => "stopping",
         },
-        "store": match store {
-            Ok(()) => json!("ok"),
-            Err(error) => json!(error.to_string()),
+        "store": match &store {
+            Health::Ready => json!({ "state": "ready" }),
+            Health::Full(reason) => json!({ "state": "full", "reason": &**reason }),
+            Health::Failed(reason) => json!({ "state": "failed", "reason": &**reason }),
+            Health::Closed => json!({ "state": "closed" }),
         },
         "adapters": adapters,
     });
@@ -112,6 +152,7 @@ async fn metrics(Extract(shown): Extract<State>) -> Response {
 
 /// Gauges are read when they are asked for, so that they cost nothing in between.
 fn refresh(state: &State) {
+    state.metrics.store(&state.storage.statistics());
     let now = Timestamp::now();
     for destination in &state.shared.destinations {
         let depth = destination.queue.depth();

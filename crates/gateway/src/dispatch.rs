@@ -115,7 +115,7 @@ impl Dispatcher {
     /// Turns away what is not to be routed at all.
     fn admit(&self, mut envelope: Envelope, receipt: Receipt) -> Option<(Envelope, Receipt)> {
         if envelope.properties().expired(Timestamp::now()) {
-            debug!(adapter = %self.adapter_name, id = %envelope.id, "the message came in expired");
+            debug!(adapter = %self.adapter_name, id = %envelope.id, "The message came in expired.");
             receipt.settle(Settlement::Accepted);
             return None;
         }
@@ -125,7 +125,7 @@ impl Dispatcher {
                 address = %envelope.address,
                 id = %envelope.id,
                 hops = envelope.hops,
-                "the message runs in a circle and is refused"
+                "The message runs in a circle and is refused."
             );
             self.metrics.refused.inc();
             let reason = Text::from_static("the message has passed too many routes");
@@ -169,7 +169,7 @@ impl Dispatcher {
             info!(
                 destination = %destination.name,
                 source = %self.adapter_name,
-                "the queue is full, its source waits"
+                "The queue is full, its source waits."
             );
             tokio::select! {
                 () = self.abort.cancelled() => return,
@@ -221,7 +221,7 @@ impl Dispatcher {
         reason: Text,
     ) -> Result<(), StoreError> {
         let (name, id) = (&destination.name, &envelope.id);
-        warn!(destination = %name, %id, %reason, "a message went to the dead letters");
+        warn!(destination = %name, %id, %reason, "A message went to the dead letters.");
         let now = Timestamp::now();
         let letter = DeadLetter {
             destination: name.clone(),
@@ -236,7 +236,7 @@ impl Dispatcher {
 
     fn stored_again(&self, backoff: &mut Backoff) {
         if backoff.failures() > 0 {
-            info!(adapter = %self.adapter_name, "messages are stored again");
+            info!(adapter = %self.adapter_name, "Messages are stored again.");
             backoff.reset();
         }
     }
@@ -244,7 +244,7 @@ impl Dispatcher {
     /// The receipts have been dropped, so the source will deliver again: not too soon.
     async fn not_stored(&self, error: &StoreError, backoff: &mut Backoff) {
         if backoff.failures() == 0 {
-            warn!(adapter = %self.adapter_name, %error, "messages cannot be stored, none is accepted");
+            warn!(adapter = %self.adapter_name, %error, "Messages cannot be stored, none is accepted.");
         }
         tokio::select! {
             () = self.abort.cancelled() => {}

@@ -2,7 +2,10 @@
 //!
 //! Names and labels are an interface; the test below holds them.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -10,7 +13,10 @@ use prometheus_client::{
     registry::Registry,
 };
 use transload_adapter::{Event, Observer};
-use transload_delivery::worker::{DeliveryObserver, Outcome};
+use transload_delivery::{
+    journal::Statistics,
+    worker::{DeliveryObserver, Outcome},
+};
 
 /// The adapter that a figure is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -61,12 +67,45 @@ struct Families {
     queue_messages: Family<DestinationLabel, Gauge>,
     queue_bytes: Family<DestinationLabel, Gauge>,
     queue_age: Family<DestinationLabel, Gauge>,
+    store: StoreMetrics,
+}
+
+/// The figures of the journal.
+#[derive(Debug, Default)]
+struct StoreMetrics {
+    disk_bytes: Gauge,
+    live_bytes: Gauge,
+    segments: Gauge,
+    index_bytes: Gauge,
+    failed: Gauge,
+    sync_seconds: Gauge<f64, AtomicU64>,
+    syncs: Gauge,
+}
+
+impl StoreMetrics {
+    fn register(registry: &mut Registry) -> Self {
+        let figures = Self::default();
+        let mut gauge = |name, help, gauge: &Gauge| registry.register(name, help, gauge.clone());
+        gauge("journal_disk_bytes", "Bytes that the journal takes on disk", &figures.disk_bytes);
+        gauge("journal_live_bytes", "Bytes of the journal that still matter", &figures.live_bytes);
+        gauge("journal_segments", "Files of the journal", &figures.segments);
+        gauge("journal_index_bytes", "Memory of the queues' indexes", &figures.index_bytes);
+        gauge("journal_failed", "1 when the journal takes nothing any more", &figures.failed);
+        gauge("journal_syncs", "Syncs since the start", &figures.syncs);
+        registry.register(
+            "journal_last_sync_seconds",
+            "How long the last sync took",
+            figures.sync_seconds.clone(),
+        );
+        figures
+    }
 }
 
 impl Metrics {
     /// Registers every metric.
     pub(crate) fn new() -> Self {
         let mut registry = Registry::with_prefix("transload");
+        let store = StoreMetrics::register(&mut registry);
         macro_rules! family {
             ($name:literal, $help:literal) => {{
                 let family = Family::default();
@@ -98,6 +137,7 @@ impl Metrics {
             queue_messages,
             queue_bytes,
             queue_age,
+            store,
         }))
     }
 
@@ -138,6 +178,19 @@ impl Metrics {
             queue_bytes: self.0.queue_bytes.get_or_create_owned(&label),
             queue_age: self.0.queue_age.get_or_create_owned(&label),
         }
+    }
+
+    /// Takes over the figures of the journal.
+    pub(crate) fn store(&self, found: &Statistics) {
+        let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let figures = &self.0.store;
+        figures.disk_bytes.set(gauge(found.disk_bytes));
+        figures.live_bytes.set(gauge(found.live_bytes));
+        figures.segments.set(gauge(found.segments));
+        figures.index_bytes.set(gauge(found.index_bytes));
+        figures.failed.set(i64::from(found.poisoned));
+        figures.syncs.set(gauge(found.syncs));
+        figures.sync_seconds.set(found.last_sync.as_secs_f64());
     }
 
     /// All figures in the OpenMetrics text format.
@@ -259,6 +312,12 @@ mod tests {
         let destination = metrics.destination("telemetry/services");
         destination.count(Outcome::Delivered, 3);
         destination.queue_messages.set(7);
+        metrics.store(&Statistics {
+            disk_bytes: 4096,
+            segments: 1,
+            last_sync: std::time::Duration::from_millis(250),
+            ..Statistics::default()
+        });
         let text = metrics.render().unwrap();
         for line in [
             "transload_messages_received_total{adapter=\"devices\"} 1",
@@ -272,6 +331,13 @@ mod tests {
             "transload_queue_messages{destination=\"telemetry/services\"} 7",
             "transload_queue_bytes{destination=\"telemetry/services\"} 0",
             "transload_queue_oldest_seconds{destination=\"telemetry/services\"} 0",
+            "transload_journal_disk_bytes 4096",
+            "transload_journal_live_bytes 0",
+            "transload_journal_segments 1",
+            "transload_journal_index_bytes 0",
+            "transload_journal_failed 0",
+            "transload_journal_syncs 0",
+            "transload_journal_last_sync_seconds 0.25",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in:\n{text}");
         }

@@ -23,7 +23,7 @@ use crate::{
     dispatch::{Dispatcher, Shared},
     metrics::Metrics,
     status::{Stage, Status},
-    storage::Storage,
+    storage::{self, Storage},
     supervisor::{self, Supervisor},
 };
 
@@ -84,7 +84,8 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<Summary, RunError> {
     let settings = configuration.gateway.clone();
-    let storage = Storage::open(&settings).await?;
+    let storage =
+        Storage::open(&settings).await.map_err(|error| RunError::Data(storage::explain(&error)))?;
     let metrics = Metrics::new();
     let status = Status::new(configuration.adapters.iter().map(|adapter| adapter.name.clone()));
     let signals = Signals::default();
@@ -132,11 +133,11 @@ pub async fn run(
         return Err(error);
     }
     status.set_stage(Stage::Running);
-    info!("the gateway is running");
+    info!("The gateway is running.");
     stop.cancelled().await;
 
     status.set_stage(Stage::Stopping);
-    info!("the gateway is stopping, what is in flight may finish");
+    info!("The gateway is stopping, what is in flight may finish.");
     shut_down(&signals, &tasks, settings.drain_timeout).await;
     let summary = summarize(&shared);
     storage.close().await;
@@ -269,7 +270,7 @@ async fn shut_down(signals: &Signals, tasks: &Tasks, drain: Duration) {
         () = drained => {}
         () = sleep_until(deadline) => {
             if !drain.is_zero() {
-                warn!("what is in flight did not finish in time and is put back");
+                warn!("What is in flight did not finish in time and is put back.");
             }
         }
     }
@@ -283,7 +284,7 @@ async fn shut_down(signals: &Signals, tasks: &Tasks, drain: Duration) {
         tasks.admin.wait().await;
     };
     if timeout(CLOSE_TIMEOUT, closed).await.is_err() {
-        warn!("some connections did not close in time");
+        warn!("Some connections did not close in time.");
     }
 }
 

@@ -1,27 +1,45 @@
-//! The store of the gateway. It is in memory until the journal takes its place.
+//! The store of the gateway: the journal in the data directory.
 
-#![expect(
-    clippy::unused_async,
-    clippy::unused_self,
-    clippy::unnecessary_wraps,
-    reason = "the shape is that of the journal, which does I/O and can fail"
-)]
+use std::{error::Error as _, sync::Arc};
 
-use std::sync::Arc;
+use tracing::{error, info, warn};
+use transload_adapter::store::Store;
+use transload_delivery::{
+    JournalStore,
+    journal::{Health, JournalSettings, OpenError, Statistics},
+};
 
-use transload_adapter::store::{Store, StoreError};
-use transload_delivery::MemoryStore;
-
-use crate::{config::GatewaySettings, run::RunError};
+use crate::config::GatewaySettings;
 
 /// The open store. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Storage(Arc<MemoryStore>);
+pub(crate) struct Storage(Arc<JournalStore>);
 
 impl Storage {
-    /// Opens the store in the data directory.
-    pub(crate) async fn open(_settings: &GatewaySettings) -> Result<Self, RunError> {
-        Ok(Self(Arc::new(MemoryStore::default())))
+    /// Opens the store in the data directory, which may read much from the disk.
+    pub(crate) async fn open(settings: &GatewaySettings) -> Result<Self, OpenError> {
+        let directory = settings.data_dir.clone();
+        let journal = JournalSettings {
+            disk_bytes_max: settings.disk_bytes_max,
+            ..JournalSettings::default()
+        };
+        let opening =
+            tokio::task::spawn_blocking(move || JournalStore::open(&directory, journal)).await;
+        let store = match opening {
+            Ok(opened) => opened?,
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        };
+        let found = store.statistics();
+        if found.cut_bytes > 0 {
+            info!(
+                bytes = found.cut_bytes,
+                "The last run ended in the middle of a write, which was not acknowledged; it is cut off."
+            );
+        }
+        if found.lost_messages > 0 {
+            warn!(messages = found.lost_messages, "Messages were lost with damaged files.");
+        }
+        Ok(Self(Arc::new(store)))
     }
 
     /// The queues and tables.
@@ -30,10 +48,40 @@ impl Storage {
     }
 
     /// Whether messages can be stored.
-    pub(crate) fn health(&self) -> Result<(), StoreError> {
-        Ok(())
+    pub(crate) fn health(&self) -> Health {
+        self.0.health()
+    }
+
+    /// Figures for people and for metrics.
+    pub(crate) fn statistics(&self) -> Statistics {
+        self.0.statistics()
     }
 
     /// Writes what is open and closes.
-    pub(crate) async fn close(&self) {}
+    pub(crate) async fn close(&self) {
+        if let Err(error) = self.0.close().await {
+            error!(%error, "The data directory could not be closed in good order.");
+        }
+    }
+}
+
+/// Why the data directory cannot be used, with its cause and its cure.
+pub(crate) fn explain(error: &OpenError) -> String {
+    let mut text = error.to_string();
+    if let Some(cause) = error.source() {
+        text = format!("{text}: {cause}");
+    }
+    match error {
+        OpenError::Locked(_) => {
+            text.push_str("; stop the other gateway, or give this one its own `data_dir`");
+        }
+        OpenError::Damaged { .. } => text.push_str(
+            "; nothing was changed: restore the file from a copy, or move the data directory away",
+        ),
+        OpenError::Version { .. } => {
+            text.push_str("; it was written by a newer version: use that one");
+        }
+        OpenError::Settings(_) | OpenError::Io { .. } => {}
+    }
+    text
 }

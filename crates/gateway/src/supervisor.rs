@@ -134,7 +134,7 @@ impl Supervisor {
         }
         context.tasks.close();
         if timeout(CLOSE_TIMEOUT, context.tasks.wait()).await.is_err() {
-            debug!(adapter = %self.name, "tasks of the old connection have not ended in time");
+            debug!(adapter = %self.name, "Tasks of the old connection have not ended in time.");
         }
         end
     }
@@ -142,7 +142,7 @@ impl Supervisor {
     fn up(&self) {
         self.metrics.connected.set(1);
         if self.status.set(self.place, AdapterState::Up) {
-            info!(adapter = %self.name, at = %self.prepared.describe(), "the adapter is up");
+            info!(adapter = %self.name, at = %self.prepared.describe(), "The adapter is up.");
         }
     }
 
@@ -153,13 +153,13 @@ impl Supervisor {
         });
         self.status.set(self.place, AdapterState::Down { reason: reason.to_owned() });
         if was_down {
-            debug!(adapter = %self.name, %reason, "the adapter is still down");
+            debug!(adapter = %self.name, %reason, "The adapter is still down.");
         } else {
             warn!(
                 adapter = %self.name,
                 at = %self.prepared.describe(),
                 %reason,
-                "the adapter is down, it is tried again and messages are held"
+                "The adapter is down, it is tried again and messages are held."
             );
         }
     }

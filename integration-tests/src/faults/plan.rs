@@ -1,6 +1,6 @@
 use std::{fmt, str::FromStr};
 
-use super::schedule::Place;
+use super::schedule::{Link, Place};
 
 /// A way of messages through the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,16 +9,23 @@ pub enum Path {
     MqttAmqp,
     /// Posts to our own listener, to a stream.
     HttpJetstream,
-    /// A queue to subscribers of our own listener and of mosquitto.
+    /// A queue to a session at our own listener.
     AmqpMqtt,
+    /// A queue to a session at mosquitto.
+    AmqpMosquitto,
     /// A stream to a web server.
     JetstreamHttp,
 }
 
 impl Path {
     /// All of them.
-    pub const ALL: [Self; 4] =
-        [Self::MqttAmqp, Self::HttpJetstream, Self::AmqpMqtt, Self::JetstreamHttp];
+    pub const ALL: [Self; 5] = [
+        Self::MqttAmqp,
+        Self::HttpJetstream,
+        Self::AmqpMqtt,
+        Self::AmqpMosquitto,
+        Self::JetstreamHttp,
+    ];
 
     /// As the command line says it.
     pub fn name(self) -> &'static str {
@@ -26,6 +33,7 @@ impl Path {
             Self::MqttAmqp => "mqtt-amqp",
             Self::HttpJetstream => "http-jetstream",
             Self::AmqpMqtt => "amqp-mqtt",
+            Self::AmqpMosquitto => "amqp-mosquitto",
             Self::JetstreamHttp => "jetstream-http",
         }
     }
@@ -35,7 +43,8 @@ impl Path {
         match self {
             Self::MqttAmqp => &["AMQP queue"],
             Self::HttpJetstream => &["JetStream stream"],
-            Self::AmqpMqtt => &["session at our listener", "session at mosquitto"],
+            Self::AmqpMqtt => &["session at our listener"],
+            Self::AmqpMosquitto => &["session at mosquitto"],
             Self::JetstreamHttp => &["web server"],
         }
     }
@@ -43,9 +52,20 @@ impl Path {
     /// The brokers that take part.
     pub fn brokers(self) -> &'static [Place] {
         match self {
-            Self::MqttAmqp => &[Place::RabbitMq],
+            Self::MqttAmqp | Self::AmqpMqtt => &[Place::RabbitMq],
             Self::HttpJetstream | Self::JetstreamHttp => &[Place::Nats],
-            Self::AmqpMqtt => &[Place::RabbitMq, Place::Mosquitto],
+            Self::AmqpMosquitto => &[Place::RabbitMq, Place::Mosquitto],
+        }
+    }
+
+    /// The connections that go through a proxy.
+    pub fn links(self) -> &'static [Link] {
+        match self {
+            // What is subscribed at the gateway itself is read without one.
+            Self::AmqpMqtt => &[Link::Source],
+            Self::MqttAmqp | Self::HttpJetstream | Self::AmqpMosquitto | Self::JetstreamHttp => {
+                &[Link::Source, Link::Target]
+            }
         }
     }
 }
@@ -82,6 +102,9 @@ pub struct Plan {
     pub seed: u64,
     /// Whether the gateway's data is on a small file system that is filled up now and then.
     pub small_disk: bool,
+    /// Whether the gateway keeps its queues in memory, against all reason: to see that the harness
+    /// notices what is lost then.
+    pub memory: bool,
     /// Whether each fault is said on standard error.
     pub verbose: bool,
 }

@@ -54,7 +54,7 @@ fn lanes(path: Path) -> u32 {
         Path::MqttAmqp => 4,
         // One request at a time each, so that their order is defined.
         Path::HttpJetstream => 16,
-        Path::AmqpMqtt | Path::JetstreamHttp => 2,
+        Path::AmqpMqtt | Path::AmqpMosquitto | Path::JetstreamHttp => 2,
     }
 }
 
@@ -89,7 +89,8 @@ impl Rig {
         let (source, target) = match path {
             Path::MqttAmqp => (listener, rabbitmq_port),
             Path::HttpJetstream => (listener, nats_port),
-            Path::AmqpMqtt => (rabbitmq_port, mosquitto.as_ref().map_or(0, port)),
+            Path::AmqpMqtt => (rabbitmq_port, listener),
+            Path::AmqpMosquitto => (rabbitmq_port, mosquitto.as_ref().map_or(0, port)),
             Path::JetstreamHttp => (nats_port, sink.as_ref().map_or(0, Sink::port)),
         };
         let proxy = |to: u16| Proxy::start(to).expect("a free port can be listened on");
@@ -107,7 +108,7 @@ impl Rig {
             memory_peak_bytes: 0,
             not_run: None,
         };
-        rig.gateway.configure(&rig.configuration());
+        rig.gateway.configure(&rig.configuration(plan.memory));
         if plan.small_disk {
             match SmallDisk::mount(&rig.gateway.data_dir()) {
                 Ok(disk) => rig.disk = Some(disk),
@@ -128,7 +129,7 @@ impl Rig {
             Path::MqttAmqp => amqp::declare(self.rabbitmq_port(), settings::TARGET_QUEUE, None).await,
             Path::HttpJetstream => nats::create_stream(self.nats_port(), settings::TARGET_STREAM).await,
             Path::JetstreamHttp => nats::create_stream(self.nats_port(), settings::SOURCE_STREAM).await,
-            Path::AmqpMqtt => {
+            Path::AmqpMqtt | Path::AmqpMosquitto => {
                 let (queue, binding) = (settings::SOURCE_QUEUE, Some(settings::BINDING));
                 amqp::declare(self.rabbitmq_port(), queue, binding).await
             }
@@ -146,7 +147,7 @@ impl Rig {
 
     /// Time-outs are shorter than by default, so that half-open connections are noticed within the
     /// patience of a run.
-    fn configuration(&self) -> String {
+    fn configuration(&self, memory: bool) -> String {
         let (listener, source, target) = (self.listener, self.source.port(), self.target.port());
         let amqp = |port: u16| {
             format!(
@@ -161,6 +162,8 @@ impl Rig {
         };
         let listen = |kind: &str| format!("kind = \"{kind}\"\nlisten = \"127.0.0.1:{listener}\"\n");
         let devices = listen("mqtt") + "local = false\n";
+        let consume =
+            format!("[[adapters.source.consume]]\nqueue = \"{}\"\n", settings::SOURCE_QUEUE);
         let (source, targets, to) = match self.path {
             Path::MqttAmqp => (
                 devices,
@@ -173,13 +176,17 @@ impl Rig {
                 "{ adapter = \"target\", jetstream = true }".to_owned(),
             ),
             Path::AmqpMqtt => (
-                amqp(source)
-                    + &format!("[[adapters.source.consume]]\nqueue = \"{}\"\n", settings::SOURCE_QUEUE),
+                amqp(source) + &consume,
+                format!("[adapters.target]\n{devices}"),
+                "\"target\"".to_owned(),
+            ),
+            Path::AmqpMosquitto => (
+                amqp(source) + &consume,
                 format!(
-                    "[adapters.devices]\n{devices}\n[adapters.target]\nkind = \"mqtt\"\n\
+                    "[adapters.target]\nkind = \"mqtt\"\n\
                      url = \"mqtt://127.0.0.1:{target}\"\nversion = \"5\"\n"
                 ),
-                "[\"devices\", \"target\"]".to_owned(),
+                "\"target\"".to_owned(),
             ),
             Path::JetstreamHttp => (
                 nats(source)
@@ -192,12 +199,13 @@ impl Rig {
                     "[adapters.target]\nkind = \"http\"\nurl = \"http://127.0.0.1:{target}\"\n\
                      timeout = \"5s\"\n"
                 ),
-                "{ adapter = \"target\" }".to_owned(),
+                "\"target\"".to_owned(),
             ),
         };
+        let queue = if memory { "queue = { storage = \"memory\" }\n" } else { "" };
         format!(
             "[adapters.source]\n{source}\n{targets}\n[[route]]\nname = \"faults\"\n\
-             from = \"source\"\nmatch = \"{}\"\nto = {to}\n",
+             from = \"source\"\nmatch = \"{}\"\nto = {to}\n{queue}",
             settings::FILTER
         )
     }
@@ -214,13 +222,11 @@ impl Rig {
                 let port = self.nats_port();
                 tasks.spawn(nats::Reader { target, port, ledger, last: 0 }.run());
             }
-            Path::AmqpMqtt => {
-                let ports = [self.listener, self.mosquitto.as_ref().map_or(0, port)];
-                for (target, port) in ports.into_iter().enumerate() {
-                    let subscriber = Subscriber { target, port, ledger: Arc::clone(&ledger) };
-                    wait::until("a session", || async { subscriber.subscribe().await.ok() }).await;
-                    tasks.spawn(subscriber.run());
-                }
+            Path::AmqpMqtt | Path::AmqpMosquitto => {
+                let port = self.mosquitto.as_ref().map_or(self.listener, port);
+                let subscriber = Subscriber { target, port, ledger };
+                wait::until("a session", || async { subscriber.subscribe().await.ok() }).await;
+                tasks.spawn(subscriber.run());
             }
             Path::JetstreamHttp => {
                 if let Some(sink) = self.sink.take() {
@@ -236,7 +242,7 @@ impl Rig {
         for (number, producer) in (0..).zip(&producers) {
             let port = match self.path {
                 Path::MqttAmqp | Path::HttpJetstream => self.source.port(),
-                Path::AmqpMqtt => self.rabbitmq_port(),
+                Path::AmqpMqtt | Path::AmqpMosquitto => self.rabbitmq_port(),
                 Path::JetstreamHttp => self.nats_port(),
             };
             let mut lane = Lane::new(number, producer.messages, port, Arc::clone(ledger));
@@ -251,7 +257,7 @@ impl Rig {
                 Path::HttpJetstream => {
                     tasks.spawn(lane.run(Poster::default()));
                 }
-                Path::AmqpMqtt => {
+                Path::AmqpMqtt | Path::AmqpMosquitto => {
                     lane.window = BROKER_WINDOW;
                     tasks.spawn(lane.run(amqp::Publisher::default()));
                 }

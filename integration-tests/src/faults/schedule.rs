@@ -118,7 +118,7 @@ fn others(plan: &Plan, random: &mut fastrand::Rng) -> Vec<Fault> {
     for broker in plan.path.brokers() {
         faults.push(Fault::Freeze(*broker, seconds(random, 1, 4)));
     }
-    for link in [Link::Source, Link::Target] {
+    for link in plan.path.links().iter().copied() {
         let delay = Duration::from_millis(random.u64(5..=100));
         faults.extend([
             Fault::Cut(link),

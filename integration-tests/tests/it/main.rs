@@ -13,6 +13,7 @@ mod address;
 mod amqp;
 mod away;
 mod check;
+mod conformance;
 mod defaults;
 mod fixtures;
 mod listener;

@@ -43,6 +43,8 @@ pub(super) struct Broker {
 pub(super) struct FanOut {
     /// How many sessions and groups have it or will have it.
     pub(super) receivers: u64,
+    /// How many would have had it, and were full.
+    pub(super) full: u64,
     /// The queues that it is to be appended to.
     pub(super) queues: Vec<(QueueId, Arguments)>,
 }
@@ -71,6 +73,7 @@ impl Broker {
             retained: Retained::load(
                 context.store.table(&format!("{name}/retained"))?,
                 config.max_retained,
+                config.max_retained_bytes.as_usize(),
             ),
             sessions: Arc::new(Sessions::new(config.max_sessions)),
             table: SessionTable::new(context.store.table(&format!("{name}/sessions"))?),
@@ -166,7 +169,7 @@ impl Broker {
         verbatim: bool,
     ) {
         match session.queue.as_ref().filter(|_| queued.qos != QoS::AtMostOnce) {
-            Some(queue) if queue.is_full() => self.count(Event::MessageDropped, 1),
+            Some(queue) if queue.is_full() => self.dropped(fan_out),
             Some(queue) => {
                 let Queued { message, qos, retain, subscription_ids, .. } = &queued;
                 let arguments =
@@ -176,10 +179,15 @@ impl Broker {
             }
             None => match session.offer(queued) {
                 Offer::Taken => fan_out.receivers += 1,
-                Offer::Full => self.count(Event::MessageDropped, 1),
+                Offer::Full => self.dropped(fan_out),
                 Offer::Away => {}
             },
         }
+    }
+
+    fn dropped(&self, fan_out: &mut FanOut) {
+        fan_out.full += 1;
+        self.count(Event::MessageDropped, 1);
     }
 
     fn give_group(
@@ -192,11 +200,11 @@ impl Broker {
         if message.qos == QoS::AtMostOnce {
             match group.offer(message) {
                 Offer::Taken => fan_out.receivers += 1,
-                Offer::Full => self.count(Event::MessageDropped, 1),
+                Offer::Full => self.dropped(fan_out),
                 Offer::Away => {}
             }
         } else if group.queue.is_full() {
-            self.count(Event::MessageDropped, 1);
+            self.dropped(fan_out);
         } else {
             // The members' own options are applied when one of them is chosen.
             let arguments = stored::arguments(message, message.qos, message.retain, &[], verbatim);
@@ -309,8 +317,12 @@ impl Broker {
         }
     }
 
-    /// Publishes a will in a task of its own.
+    /// Publishes a [`Will`](super::sessions::Will) in a task of its own.
     pub(super) fn publish_will(self: &Arc<Self>, client_id: &Text, message: Arc<Message>) {
+        let mut message = Arc::unwrap_or_clone(message);
+        let lifetime = message.expires_at.map(|end| end.remaining(Timestamp::default()));
+        message.expires_at = lifetime.map(|lifetime| Timestamp::now().after(lifetime));
+        let message = Arc::new(message);
         let origin = Origin::new(self.context.name.clone(), "mqtt", message.topic.clone())
             .with("client_id", client_id.clone())
             .with("qos", i64::from(message.qos.bits()))

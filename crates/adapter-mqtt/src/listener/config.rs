@@ -66,6 +66,10 @@ pub struct Config {
     #[serde(default = "defaults::max_retained")]
     pub max_retained: usize,
 
+    /// How many bytes of retained messages are kept; the rest as for `max_retained`.
+    #[serde(default = "defaults::max_retained_bytes")]
+    pub max_retained_bytes: ByteSize,
+
     /// How many messages may wait for one session. When as many wait, newer ones are not queued
     /// for it, and counted.
     #[serde(default = "defaults::max_queued_messages")]
@@ -136,6 +140,9 @@ mod defaults {
     }
     pub(super) fn max_retained() -> usize {
         100_000
+    }
+    pub(super) fn max_retained_bytes() -> ByteSize {
+        ByteSize::from_mib(256)
     }
     pub(super) fn max_queued_messages() -> usize {
         10_000

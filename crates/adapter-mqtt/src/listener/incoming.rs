@@ -134,6 +134,14 @@ impl Incoming {
         }
     }
 
+    /// Nobody has the message since everybody who wanted it was full; a client of MQTT 5 is told.
+    pub(super) fn nobody_has_room(&mut self, number: u64) {
+        if let Some(pending) = self.get(number) {
+            pending.reason = Reason::QUOTA_EXCEEDED;
+            pending.text = Some(Text::from_static("every subscriber's queue is full"));
+        }
+    }
+
     /// The message waits for one more part; returns what its receipt is made of.
     pub(super) fn open(&mut self, number: u64, part: Part) -> (Tag, SettlementSender) {
         if let Some(pending) = self.get(number) {
@@ -181,15 +189,20 @@ impl Incoming {
             (Part::Routes, Settlement::Released { .. }) if pending.envelope.is_none() => {}
             (Part::Routes, Settlement::Released { after }) => {
                 pending.retry_at = Some(Instant::now() + after.max(RELEASE_PAUSE));
+                // Handing it over again takes a credit of its own.
+                pending.credit = None;
                 self.retries += 1;
                 return None;
             }
-            (Part::Routes, Settlement::Accepted) => pending.wanted = true,
+            (Part::Routes, Settlement::Accepted) => {
+                pending.wanted = true;
+                pending.reason = Reason::SUCCESS;
+            }
             (Part::Routes, Settlement::Rejected { refusal, reason }) => {
                 pending.wanted = true;
                 pending.reason = refusal_reason(refusal);
                 pending.full = refusal == Refusal::Full;
-                pending.text = Some(reason);
+                pending.text = Some(presentable(reason));
             }
             (Part::Routes, Settlement::Replied(reply)) => {
                 pending.wanted = true;
@@ -243,7 +256,7 @@ impl Incoming {
     }
 
     /// Takes a message that is to be handed over again now.
-    pub(super) fn take_retry(&mut self) -> Option<(Tag, SettlementSender, Envelope)> {
+    pub(super) fn take_retry(&mut self) -> Option<(u64, Tag, SettlementSender, Envelope)> {
         if self.retries == 0 {
             return None;
         }
@@ -255,7 +268,8 @@ impl Incoming {
         self.retries -= 1;
         let envelope = pending.envelope.clone()?;
         let (sender, _) = self.channel.as_ref()?;
-        Some((Tag((self.first + place as u64) * 2 + Part::Routes as u64), sender.clone(), envelope))
+        let number = self.first + place as u64;
+        Some((number, Tag(number * 2 + Part::Routes as u64), sender.clone(), envelope))
     }
 
     /// The client has gone. What was of `QoS` 2 is still to be known when it comes back and sends
@@ -284,6 +298,16 @@ impl Incoming {
         let place = usize::try_from(number.checked_sub(self.first)?).ok()?;
         self.pending.get_mut(place)
     }
+}
+
+/// A reason as it may be sent: without U+0000, and not too long.
+fn presentable(reason: Text) -> Text {
+    const CHARACTERS_MAX: usize = 256;
+    if reason.chars().count() <= CHARACTERS_MAX && !reason.contains('\0') {
+        return reason;
+    }
+    let shown: String = reason.chars().filter(|c| *c != '\0').take(CHARACTERS_MAX).collect();
+    shown.into()
 }
 
 /// What an MQTT 5 client is told of a refusal.

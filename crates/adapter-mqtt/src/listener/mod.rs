@@ -93,23 +93,44 @@ impl Adapter for MqttListener {
         config: Arc<Config>,
         context: Context,
     ) -> Result<Endpoints<Target>, ConnectError> {
-        let bound = open(&config).await?;
+        Self::open(config, context).await.map(|(endpoints, _)| endpoints)
+    }
+}
+
+/// Where a listener really listens, also where the settings ask for any free port.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// MQTT over TCP.
+    pub tcp: SocketAddr,
+    /// MQTT over WebSocket, where there is such an address.
+    pub websocket: Option<SocketAddr>,
+}
+
+impl MqttListener {
+    /// Does what [`Adapter::connect`] does, and tells the addresses.
+    pub async fn open(
+        config: Arc<Config>,
+        context: Context,
+    ) -> Result<(Endpoints<Target>, Addresses), ConnectError> {
+        let sockets = open(&config).await?;
+        let addresses = Addresses {
+            tcp: sockets.tcp.address(),
+            websocket: sockets.websocket.as_ref().map(Bound::address),
+        };
         let (sender, deliveries) = mpsc::channel(DELIVERIES_MAX);
         let broker = Broker::new(config, context.clone(), sender)
             .await
             .map_err(|error| ConnectError::Unreachable(Box::new(error)))?;
         context.tasks.spawn(Arc::clone(&broker).keep_time());
-        listen(&broker, bound);
+        listen(&broker, sockets);
         let closing = Arc::new(broker.closing.clone().drop_guard());
-        Ok(Endpoints {
-            inbound: Some(Box::new(DeviceInbound::new(
-                deliveries,
-                context.stop.clone(),
-                Arc::clone(&closing),
-            ))),
+        let inbound = DeviceInbound::new(deliveries, context.stop.clone(), Arc::clone(&closing));
+        let endpoints = Endpoints {
+            inbound: Some(Box::new(inbound)),
             outbound: Some(Arc::new(DeviceOutbound::new(broker, closing))),
             lost: Box::pin(std::future::pending()),
-        })
+        };
+        Ok((endpoints, addresses))
     }
 }
 
@@ -214,5 +235,25 @@ impl Serve for WebSocket {
 
     fn refused(&self, peer: SocketAddr, why: &Refused) {
         refused(&self.0, peer, why);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use transload_adapter::Registry;
+
+    use super::*;
+
+    #[test]
+    fn the_registry_knows_the_role_and_its_settings() {
+        let registry = Registry::default().with::<MqttListener>();
+        let mut kinds = registry.kinds();
+        let kind = kinds.next().unwrap();
+        assert_eq!((kind.kind(), kind.role_key()), ("mqtt", "listen"));
+        let target = Target { topic: Some("a/{b}".into()), qos: Some(2), retain: Some(true) };
+        let config = toml::from_str("listen = \"127.0.0.1:1883\"").unwrap();
+        let text = MqttListener::describe_target(&config, &target);
+        assert_eq!(text, "topic a/{b}, QoS 2, retained");
+        assert_eq!(MqttListener::describe(&config), "127.0.0.1:1883");
     }
 }

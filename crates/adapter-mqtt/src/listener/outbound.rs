@@ -55,16 +55,23 @@ impl DeviceOutbound {
         message: &Arc<Message>,
         outgoing: &Outgoing,
         batch: &mut Vec<Append>,
-    ) -> Sent {
+    ) -> Result<Sent, SendError> {
         if broker::expired(message) {
             self.broker.count(Event::MessageExpired, 1);
-            return Sent::NoReceiver;
+            return Ok(Sent::NoReceiver);
         }
         let fan_out = self.broker.fan_out(message, None, false);
         if !fan_out.queues.is_empty() {
             batch.push(broker::append(outgoing.envelope.clone(), fan_out.queues));
         }
-        if fan_out.receivers > 0 || message.retain { Sent::Confirmed } else { Sent::NoReceiver }
+        if fan_out.receivers > 0 || message.retain {
+            Ok(Sent::Confirmed)
+        } else if fan_out.full > 0 && message.qos != QoS::AtMostOnce {
+            // One device that is away for long must not hold up the others, so this is no «busy».
+            Err(SendError::Failed { reason: "every subscriber's queue is full".into() })
+        } else {
+            Ok(Sent::NoReceiver)
+        }
     }
 }
 
@@ -79,13 +86,13 @@ impl Outbound<Target> for DeviceOutbound {
         let mut retained = Vec::new();
         let mut results = Vec::with_capacity(batch.len());
         for (place, outgoing) in batch.iter().enumerate() {
-            results.push(Self::message(to.target, outgoing).map(|message| {
+            results.push(Self::message(to.target, outgoing).and_then(|message| {
                 let message = Arc::new(message);
-                let sent = self.publish(&message, outgoing, &mut appends);
+                let sent = self.publish(&message, outgoing, &mut appends)?;
                 if message.retain {
                     retained.push((place, message));
                 }
-                sent
+                Ok(sent)
             }));
         }
         if !appends.is_empty()

@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::BTreeMap,
     ops::Bound,
     sync::{Arc, PoisonError, RwLock},
 };
@@ -17,9 +17,31 @@ use crate::{
 /// The retained messages of a listener: the last one of each topic that was published to be kept.
 #[derive(Debug)]
 pub(super) struct Retained {
-    messages: RwLock<BTreeMap<Text, Arc<Message>>>,
+    messages: RwLock<Messages>,
     table: Arc<dyn Table>,
     count_max: usize,
+    bytes_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Messages {
+    by_topic: BTreeMap<Text, Arc<Message>>,
+    bytes: usize,
+}
+
+impl Messages {
+    fn remove(&mut self, topic: &Text) -> bool {
+        let removed = self.by_topic.remove(topic);
+        self.bytes -= removed.as_ref().map_or(0, |last| last.size());
+        removed.is_some()
+    }
+
+    fn insert(&mut self, topic: Text, message: Arc<Message>) {
+        self.bytes += message.size();
+        if let Some(last) = self.by_topic.insert(topic, message) {
+            self.bytes -= last.size();
+        }
+    }
 }
 
 /// What became of a message to be retained.
@@ -34,8 +56,8 @@ pub(super) enum Kept {
 
 impl Retained {
     /// With what the table holds from before.
-    pub(super) fn load(table: Arc<dyn Table>, count_max: usize) -> Self {
-        let mut messages = BTreeMap::new();
+    pub(super) fn load(table: Arc<dyn Table>, count_max: usize, bytes_max: usize) -> Self {
+        let mut messages = Messages::default();
         for (topic, record) in table.entries() {
             match (Text::try_from(topic), decode(record)) {
                 (Ok(topic), Some(message)) => {
@@ -46,7 +68,7 @@ impl Retained {
                 }
             }
         }
-        Self { messages: RwLock::new(messages), table, count_max }
+        Self { messages: RwLock::new(messages), table, count_max, bytes_max }
     }
 
     /// Keeps the message in place of the last one of its topic; an empty payload clears the topic
@@ -57,17 +79,18 @@ impl Retained {
         let clear = message.payload.is_empty();
         {
             let mut messages = self.messages.write().unwrap_or_else(PoisonError::into_inner);
-            let full = messages.len() >= self.count_max;
             if clear {
-                if messages.remove(&topic).is_none() {
+                if !messages.remove(&topic) {
                     return Kept::Durably;
                 }
             } else {
-                match messages.entry(topic) {
-                    Entry::Occupied(mut last) => drop(last.insert(Arc::clone(message))),
-                    Entry::Vacant(_) if full => return Kept::Full,
-                    Entry::Vacant(place) => drop(place.insert(Arc::clone(message))),
+                let last = messages.by_topic.get(&topic);
+                let bytes = messages.bytes - last.map_or(0, |last| last.size()) + message.size();
+                let full = last.is_none() && messages.by_topic.len() >= self.count_max;
+                if full || bytes > self.bytes_max {
+                    return Kept::Full;
                 }
+                messages.insert(topic, Arc::clone(message));
             }
         }
         let stored = match encode(message) {
@@ -85,11 +108,12 @@ impl Retained {
         let now = Timestamp::now();
         let wanted = |message: &&Arc<Message>| !message.expired(now);
         if literal.len() == text.len() {
-            return messages.get(text).filter(wanted).into_iter().cloned().collect();
+            return messages.by_topic.get(text).filter(wanted).into_iter().cloned().collect();
         }
         // `a/#` matches `a` too.
         let prefix = literal.strip_suffix('/').unwrap_or(literal);
         messages
+            .by_topic
             .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
             .take_while(|(topic, _)| topic.starts_with(prefix))
             .filter(|(topic, _)| filter.matches(topic).is_some())
@@ -104,8 +128,13 @@ impl Retained {
         let now = Timestamp::now();
         let expired: Vec<_> = {
             let mut messages = self.messages.write().unwrap_or_else(PoisonError::into_inner);
-            let gone = messages.extract_if(.., |_, message| message.expired(now));
-            gone.map(|(topic, _)| topic).collect()
+            let Messages { by_topic, bytes } = &mut *messages;
+            let gone = by_topic.extract_if(.., |_, message| message.expired(now));
+            gone.map(|(topic, message)| {
+                *bytes -= message.size();
+                topic
+            })
+            .collect()
         };
         let mut count = 0;
         for topic in expired {

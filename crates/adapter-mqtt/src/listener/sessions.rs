@@ -26,6 +26,8 @@ pub(super) struct State {
 /// A will that waits for its delay.
 #[derive(Debug)]
 pub(super) struct Will {
+    /// Its expiry counts from the time of its publication, which is not yet known, so here it
+    /// counts from the epoch.
     pub(super) message: Arc<Message>,
     pub(super) delay: Duration,
 }
@@ -300,7 +302,15 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let state = std::mem::take(&mut self.state);
+        let mut state = std::mem::take(&mut self.state);
+        // A connection that ended in order has done this already, and more.
+        state.in_flight.release_shared();
+        state.incoming.park();
+        for queued in self.session.disconnected() {
+            if let Some(lease) = queued.lease {
+                lease.release();
+            }
+        }
         let client_id = &self.session.client_id;
         if self.removed {
             self.sessions.entries().remove(client_id);

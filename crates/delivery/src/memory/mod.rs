@@ -12,4 +12,5 @@ mod queue;
 mod store;
 mod table;
 
+pub(crate) use self::queue::MemoryQueue;
 pub use self::store::MemoryStore;

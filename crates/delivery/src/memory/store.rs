@@ -34,19 +34,17 @@ impl MemoryStore {
 
     fn append_now(&self, batch: Vec<Append>) {
         let now = Timestamp::now();
-        let mut touched: Vec<Arc<MemoryQueue>> = Vec::new();
+        let mut touched = HashMap::new();
         for Append { envelope, to } in batch {
             for target in to {
                 let queue = lock(&self.0).by_id.get(&target.queue).map(Arc::clone);
                 // A queue that is gone has taken its message with it: the share is released.
                 let Some(queue) = queue else { continue };
                 queue.push(envelope.clone(), target.arguments, target.share, now);
-                if !touched.iter().any(|known| Arc::ptr_eq(known, &queue)) {
-                    touched.push(queue);
-                }
+                touched.insert(target.queue, queue);
             }
         }
-        for queue in touched {
+        for queue in touched.into_values() {
             queue.wake();
         }
     }

@@ -259,7 +259,7 @@ impl Worker {
         let mut backoff = Backoff::new(self.settings.retry_first, self.settings.retry_max);
         while let Err(error) = self.dead_letters.add(&self.settings.route, &letters).await {
             if backoff.failures() == 0 {
-                warn!(destination = %self.settings.name, %error, "dead letters cannot be stored");
+                warn!(destination = %self.settings.name, %error, "Dead letters cannot be stored.");
             }
             if self.pause(backoff.next_wait()).await.is_err() {
                 self.queue.resolve(&positions(&dead), Resolution::Released);
@@ -273,7 +273,7 @@ impl Worker {
                 destination = %self.settings.name,
                 id = %dead.outgoing.envelope.id,
                 reason = %dead.reason,
-                "a message went to the dead letters"
+                "A message went to the dead letters."
             );
             dead.message.settle(Settlement::Accepted);
         }
@@ -307,19 +307,19 @@ impl State {
     fn takes_messages(&mut self, destination: &str) {
         self.backoff.reset();
         if std::mem::take(&mut self.holding) {
-            info!(%destination, "the destination takes messages again");
+            info!(%destination, "The destination takes messages again.");
         }
     }
 
     fn takes_nothing(&mut self, destination: &str, reason: &str) {
         if !std::mem::replace(&mut self.holding, true) {
-            warn!(%destination, %reason, "the destination does not take messages, they are held");
+            warn!(%destination, %reason, "The destination does not take messages, they are held.");
         }
     }
 
     fn store_failed(&mut self, destination: &str, error: &StoreError) {
         if !std::mem::replace(&mut self.holding, true) {
-            warn!(%destination, %error, "the queue of the destination cannot be read");
+            warn!(%destination, %error, "The queue of the destination cannot be read.");
         }
     }
 }

@@ -48,7 +48,10 @@ mod write;
 
 use bytes::Bytes;
 
-use self::read::Reader;
+pub use self::{
+    read::Reader,
+    write::{bytes as put_bytes, varint as put_varint, zigzag as put_zigzag},
+};
 use crate::{Arguments, Envelope};
 
 /// The version of the format that is written.

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use super::{DEPTH_MAX, DecodeError, VERSION};
 use crate::{
@@ -10,18 +10,26 @@ use crate::{
 
 type Result<T> = std::result::Result<T, DecodeError>;
 
-/// Reads from the front of some bytes.
-pub(super) struct Reader {
+/// Reads from the front of some bytes, in the forms that [`super`] draws.
+#[derive(Clone, Debug)]
+pub struct Reader {
     rest: Bytes,
 }
 
 impl Reader {
-    pub(super) fn new(bytes: &Bytes) -> Self {
+    /// Starts at the front of `bytes`.
+    pub fn new(bytes: &Bytes) -> Self {
         Self { rest: bytes.clone() }
     }
 
-    pub(super) fn end(&self) -> Result<()> {
+    /// Whether everything has been read; bytes that follow are an error.
+    pub fn end(&self) -> Result<()> {
         if self.rest.is_empty() { Ok(()) } else { Err(DecodeError::TooLong(self.rest.len())) }
+    }
+
+    /// What has not been read yet.
+    pub fn rest(&self) -> &Bytes {
+        &self.rest
     }
 
     pub(super) fn envelope(&mut self) -> Result<Envelope> {
@@ -139,11 +147,13 @@ impl Reader {
         }
     }
 
-    fn text(&mut self) -> Result<Text> {
+    /// Reads a text.
+    pub fn text(&mut self) -> Result<Text> {
         Text::try_from(self.bytes()?).map_err(|_| DecodeError::NotText)
     }
 
-    fn bytes(&mut self) -> Result<Bytes> {
+    /// Reads bytes with their length.
+    pub fn bytes(&mut self) -> Result<Bytes> {
         let length = self.count(1)?;
         self.take(length)
     }
@@ -155,12 +165,14 @@ impl Reader {
         if count > self.rest.len() / least { Err(DecodeError::CutOff) } else { Ok(count) }
     }
 
-    fn zigzag(&mut self) -> Result<i64> {
+    /// Reads a signed number.
+    pub fn zigzag(&mut self) -> Result<i64> {
         let folded = self.varint()?;
         Ok((folded >> 1).cast_signed() ^ -(folded & 1).cast_signed())
     }
 
-    fn varint(&mut self) -> Result<u64> {
+    /// Reads an unsigned number.
+    pub fn varint(&mut self) -> Result<u64> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -178,14 +190,15 @@ impl Reader {
         Err(DecodeError::Unknown("a number"))
     }
 
-    fn byte(&mut self) -> Result<u8> {
+    /// Reads one byte.
+    pub fn byte(&mut self) -> Result<u8> {
         let [byte] = self.array()?;
         Ok(byte)
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
         let array = *self.rest.first_chunk().ok_or(DecodeError::CutOff)?;
-        drop(self.take(N)?);
+        self.rest.advance(N);
         Ok(array)
     }
 

@@ -152,7 +152,8 @@ fn text(text: &Text, into: &mut Vec<u8>) {
     bytes(text.as_bytes(), into);
 }
 
-fn bytes(bytes: &[u8], into: &mut Vec<u8>) {
+/// Writes bytes with their length.
+pub fn bytes(bytes: &[u8], into: &mut Vec<u8>) {
     count(bytes.len(), into);
     into.extend_from_slice(bytes);
 }
@@ -162,11 +163,13 @@ fn count(count: usize, into: &mut Vec<u8>) {
     varint(u64::try_from(count).unwrap_or(u64::MAX), into);
 }
 
-fn zigzag(number: i64, into: &mut Vec<u8>) {
+/// Writes a signed number.
+pub fn zigzag(number: i64, into: &mut Vec<u8>) {
     varint((number.wrapping_shl(1) ^ (number >> 63)).cast_unsigned(), into);
 }
 
-fn varint(mut number: u64, into: &mut Vec<u8>) {
+/// Writes an unsigned number.
+pub fn varint(mut number: u64, into: &mut Vec<u8>) {
     while number >= 0x80 {
         into.push(low_byte(number) | 0x80);
         number >>= 7;

@@ -137,7 +137,7 @@ impl<'a> Check<'a> {
         let faults = std::mem::take(&mut recovered.faults);
         self.report_faults(file, faults, &what);
         if let Some((prepared, lints)) = recovered.value.take() {
-            self.report_lints(file, &table, lints, &|key| recovered.lost(key));
+            self.report_lints(file, &table, lints, &recovered);
             declared.prepared = Some(prepared);
         }
         declared

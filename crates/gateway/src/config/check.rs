@@ -12,7 +12,7 @@ use super::{
     environment::Environment,
     files,
     finding::Finding,
-    recover::Fault,
+    recover::{Fault, Recovered},
     schema_view::KindSchemas,
     source::{FileId, Place, Sources},
     toml_text,
@@ -106,17 +106,19 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Notes what an adapter has to say about a table. What it says about keys that were at fault
-    /// is left out.
-    pub(super) fn report_lints(
+    /// Notes what an adapter has to say about a table. Where keys were at fault, what it says of
+    /// them, of the table as a whole and in general advice may come of that, and is left out.
+    pub(super) fn report_lints<T>(
         &mut self,
         file: FileId,
         table: &Table<'_>,
         lints: Vec<Lint>,
-        lost: &dyn Fn(&str) -> bool,
+        recovered: &Recovered<T>,
     ) {
         for lint in lints {
-            if lost(lint.path.split('.').next().unwrap_or("")) {
+            let general = lint.path.is_empty() || lint.severity == Severity::Warning;
+            let key = lint.path.split('.').next().unwrap_or("");
+            if recovered.lost(key) || (general && recovered.damaged()) {
                 continue;
             }
             let place = Place { file, span: tree::place(table, &lint.path) };

@@ -116,9 +116,12 @@ fn is_reference(text: &str) -> bool {
 /// Whether a value is to be hidden for its key's sake, also when the key is misspelt.
 fn is_secret_key(key: &str) -> bool {
     let key = key.to_lowercase();
-    !key.ends_with("_file")
-        && (SECRET_WORDS.iter().any(|word| key.contains(word))
-            || damerau_levenshtein(&key, "password") <= 2)
+    let like = |word: &str| {
+        let slips = if word.len() > 6 { 2 } else { 1 };
+        key.contains(word)
+            || key.split(['_', '-', '.']).any(|part| damerau_levenshtein(part, word) <= slips)
+    };
+    !key.ends_with("_file") && SECRET_WORDS.into_iter().any(like)
 }
 
 /// The password of `scheme://user:password@host`, or the user where there is no password, since
@@ -152,7 +155,15 @@ mod tests {
 
     #[test]
     fn keys_of_secrets_are_known_though_misspelt() {
-        for key in ["password", "pasword", "passwrod", "Client_Secret", "bearer_token"] {
+        for key in [
+            "password",
+            "pasword",
+            "passwrod",
+            "Client_Secret",
+            "bearer_token",
+            "tokn",
+            "auth_tken",
+        ] {
             assert!(is_secret_key(key), "{key}");
         }
         for key in ["password_file", "url", "topic", "path", "keep_alive"] {

@@ -19,6 +19,12 @@ pub fn overview(configuration: &Configuration) -> String {
         })
         .collect();
     write_table(&mut text, &["ADAPTER", "KIND", "WHERE"], &adapters);
+    text.push('\n');
+    let gateway = &configuration.gateway;
+    let _ = writeln!(text, "Messages and sessions are kept in {}", gateway.data_dir.display());
+    if let Some(admin) = gateway.admin {
+        let _ = writeln!(text, "Health and metrics are at http://{admin}");
+    }
     if configuration.routes.is_empty() {
         return text;
     }

@@ -38,6 +38,11 @@ impl<T> Recovered<T> {
         self.gone.iter().any(|(table, gone)| table.is_empty() && gone == key)
     }
 
+    /// Whether anything was taken out of the table, so that what was read is less than was written.
+    pub(super) fn damaged(&self) -> bool {
+        !self.gone.is_empty()
+    }
+
     /// Notes the key at the end of the way, and the one that was probably meant by it.
     fn note(&mut self, way: &[Step], worded: &Worded) {
         let Some((Step::Key(key), table)) = way.split_last() else { return };

@@ -1,5 +1,7 @@
 //! The JSON Schema of the file, for editors.
 
+use std::collections::HashSet;
+
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 use transload_adapter::{Kind, Registry};
@@ -27,19 +29,19 @@ pub fn schema(registry: &Registry) -> Value {
             "description": "Where the messages go: a table with `adapter` and the keys of its \
                 kind, an adapter's name, or an array of these.",
             "anyOf": [
-                { "$ref": "#/$defs/Target" },
-                { "type": "array", "items": { "$ref": "#/$defs/Target" }, "minItems": 1 },
+                { "$ref": "#/$defs/TargetTable" },
+                { "type": "array", "items": { "$ref": "#/$defs/TargetTable" }, "minItems": 1 },
             ],
         });
         edit(route, "properties", |keys| drop(keys.insert("to".to_owned(), to)));
         require(route, "to");
     }
     let mut definitions = generator.take_definitions(true);
-    definitions.insert("Adapter".to_owned(), json!({ "oneOf": adapters }));
-    definitions.insert("Target".to_owned(), target);
-    definitions.insert("Route".to_owned(), route);
-    definitions.insert("Gateway".to_owned(), gateway);
-    json!({
+    definitions.insert("AdapterTable".to_owned(), json!({ "oneOf": adapters }));
+    definitions.insert("TargetTable".to_owned(), target);
+    definitions.insert("RouteTable".to_owned(), route);
+    definitions.insert("GatewayTable".to_owned(), gateway);
+    let mut schema = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Transload configuration",
         "description": "Adapters, and the routes between them.",
@@ -52,21 +54,91 @@ pub fn schema(registry: &Registry) -> Value {
                 "type": "array",
                 "items": { "type": "string" },
             },
-            "gateway": { "$ref": "#/$defs/Gateway" },
+            "gateway": { "$ref": "#/$defs/GatewayTable" },
             "adapters": {
                 "description": "The adapters by their names.",
                 "type": "object",
                 "propertyNames": { "pattern": "^[a-z0-9_-]{1,128}$", "not": { "const": "any" } },
-                "additionalProperties": { "$ref": "#/$defs/Adapter" },
+                "additionalProperties": { "$ref": "#/$defs/AdapterTable" },
             },
             "route": {
                 "description": "The routes, in the order in which they are tried.",
                 "type": "array",
-                "items": { "$ref": "#/$defs/Route" },
+                "items": { "$ref": "#/$defs/RouteTable" },
             },
         },
-        "$defs": definitions,
-    })
+    });
+    if let Some(root) = schema.as_object_mut() {
+        root.insert("$defs".to_owned(), Value::Object(definitions));
+    }
+    without_null(&mut schema);
+    keep_referenced(&mut schema);
+    schema
+}
+
+/// TOML has no null: a key that may be absent is one that is not required.
+fn without_null(schema: &mut Value) {
+    let is_null = |value: &Value| {
+        value.get("type").is_some_and(|name| name == "null") || value.as_str() == Some("null")
+    };
+    if let Value::Object(members) = schema {
+        if members.get("default").is_some_and(Value::is_null) {
+            members.remove("default");
+        }
+        for key in ["type", "anyOf"] {
+            let Some(Value::Array(list)) = members.get_mut(key) else { continue };
+            list.retain(|value| !is_null(value));
+            if list.len() == 1
+                && let (Some(only), Some(_)) = (list.pop(), members.remove(key))
+            {
+                match (key, only) {
+                    ("anyOf", Value::Object(only)) => {
+                        for (name, value) in only {
+                            members.entry(name).or_insert(value);
+                        }
+                    }
+                    (_, only) => drop(members.insert(key.to_owned(), only)),
+                }
+            }
+        }
+        members.values_mut().for_each(without_null);
+    } else if let Value::Array(list) = schema {
+        list.iter_mut().for_each(without_null);
+    }
+}
+
+/// Leaves out the definitions that nothing refers to.
+fn keep_referenced(schema: &mut Value) {
+    let mut known = HashSet::new();
+    let mut next: Vec<Value> = Vec::new();
+    if let Some(properties) = schema.get("properties") {
+        next.push(properties.clone());
+    }
+    while let Some(value) = next.pop() {
+        for reference in references(&value) {
+            if known.insert(reference.clone())
+                && let Some(definition) = schema.get("$defs").and_then(|all| all.get(&reference))
+            {
+                next.push(definition.clone());
+            }
+        }
+    }
+    if let Some(definitions) = schema.get_mut("$defs").and_then(Value::as_object_mut) {
+        definitions.retain(|name, _| known.contains(name));
+    }
+}
+
+/// The names of the definitions that a schema refers to.
+fn references(schema: &Value) -> Vec<String> {
+    match schema {
+        Value::Object(members) => {
+            let own = members.get("$ref").and_then(Value::as_str);
+            let own = own.and_then(|text| text.strip_prefix("#/$defs/")).map(str::to_owned);
+            own.into_iter().chain(members.values().flat_map(references)).collect()
+        }
+        Value::Array(list) => list.iter().flat_map(references).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),
+    }
 }
 
 /// `[adapters.NAME]` in one role.

@@ -141,7 +141,7 @@ impl<'a> Check<'a> {
         self.report_faults(file, faults, &what);
         let mut target = recovered.value.take()?;
         let lints = std::mem::take(&mut target.lints);
-        self.report_lints(file, table, lints, &|key| recovered.lost(key));
+        self.report_lints(file, table, lints, &recovered);
         if !target.capabilities.sends {
             let message = format!("adapter `{}` cannot send", adapter.name);
             self.report(Finding::error(name_place, message));

@@ -65,6 +65,11 @@ impl Between {
     }
 
     async fn texts(&self, count: usize) -> Vec<String> {
-        self.target.until_taken(count).await.iter().map(|sent| sent.text()).collect()
+        self.target
+            .until_taken(count)
+            .await
+            .iter()
+            .map(transload_adapter::testing::SentMessage::text)
+            .collect()
     }
 }

@@ -120,7 +120,8 @@ async fn accept(broker: &Arc<Broker>, connect: &Connect) -> Result<Accepted, Fau
     claim.keep_for = keep_for;
     claim.will = connect.will.clone().map(|will| Will {
         delay: Duration::from_secs(will.delay_s.into()),
-        message: Arc::new(Message::from_publish(will.publish, Timestamp::now())),
+        // Its life begins when it is published.
+        message: Arc::new(Message::from_publish(will.publish, Timestamp::default())),
     });
     if outlives {
         broker.table.keep(&client_id, keep_for).await.map_err(unavailable)?;
@@ -202,7 +203,9 @@ fn open(
         claim,
         aliases: HashMap::new(),
         stalled: VecDeque::new(),
+        stalled_bytes: 0,
         slot: None,
+        gateway_gone: false,
         lease: None,
         settled: Vec::new(),
         appends: Vec::new(),

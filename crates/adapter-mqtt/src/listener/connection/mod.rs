@@ -10,6 +10,7 @@
 
 mod control;
 mod deliver;
+mod end;
 mod handshake;
 mod publish;
 
@@ -24,7 +25,6 @@ use std::{
 };
 
 use tokio::time::{Instant, Sleep};
-use tokio_util::task::TaskTracker;
 use transload_adapter::{
     Event, Settled,
     store::{Append, Leased, StoreError},
@@ -33,21 +33,20 @@ use transload_envelope::{Origin, Text};
 
 use self::publish::Slot;
 use super::{
-    broker::{self, Broker},
+    broker::Broker,
     io::{Io, Progress, Wire},
-    sessions::{Claim, Will},
-    stored,
+    sessions::Claim,
 };
 use crate::{
-    codec::{self, Fault, Publish, QoS, Reason, Version},
+    codec::{self, Fault, Publish, Reason, Version},
     message::Message,
 };
 
 /// How many bytes may wait to be written before the connection takes no more from its outbox, and
 /// twice of which before it reads no more requests.
 const OUTPUT_BYTES_MAX: usize = 64 * 1024;
-/// How long a peer that is told why it is disconnected may take to read it.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// How many bytes of payloads may wait for the gateway before the connection reads no more.
+const STALLED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +103,19 @@ struct Client {
     expires_at_once: bool,
 }
 
+impl Client {
+    /// Whether an acknowledgement may carry this reason string: only when it is wanted, and when
+    /// it does not make the packet too large ([MQTT-3.4.2-2] and others).
+    fn takes_text(&self, text: &str) -> bool {
+        /// What such a packet has beside its reason string, and more.
+        const REST: usize = 16;
+        self.problem_information
+            && self
+                .packet_bytes_max
+                .is_none_or(|max| usize::try_from(max).is_ok_and(|max| text.len() + REST <= max))
+    }
+}
+
 struct Connection {
     broker: Arc<Broker>,
     io: Io,
@@ -112,7 +124,11 @@ struct Connection {
     aliases: HashMap<u16, Text>,
     /// Publishes that wait for the gateway to have room.
     stalled: VecDeque<Publish>,
+    /// Bytes of their payloads.
+    stalled_bytes: usize,
     slot: Waiting<Option<Slot>>,
+    /// The gateway takes nothing more.
+    gateway_gone: bool,
     lease: Waiting<Result<Vec<Leased>, StoreError>>,
     settled: Vec<Settled>,
     appends: Vec<Append>,
@@ -173,7 +189,8 @@ impl Connection {
                 }
                 Err(end) => return end,
             }
-            if let Some(end) = self.leaving.filter(|_| self.stalled.is_empty()) {
+            let handed_over = self.stalled.is_empty() || self.gateway_gone;
+            if let Some(end) = self.leaving.filter(|_| handed_over) {
                 return end;
             }
         }
@@ -197,7 +214,9 @@ impl Connection {
     /// Whether the client may be read: not while more waits of it than may.
     fn may_read(&self) -> bool {
         let stalled_max = usize::from(self.broker.config.receive_maximum);
-        self.stalled.len() < stalled_max && self.io.output.len() < 2 * OUTPUT_BYTES_MAX
+        self.stalled.len() < stalled_max
+            && self.stalled_bytes < STALLED_BYTES_MAX
+            && self.io.output.len() < 2 * OUTPUT_BYTES_MAX
     }
 
     /// Handles all whole packets that were read, then does what they have in common.
@@ -229,8 +248,8 @@ impl Connection {
         self.want_lease();
         self.want_slot();
         self.set_timer();
-        if self.leaving.is_none() && self.stalled.is_empty() && self.has_unread() {
-            // Reading was held up in the middle of what was read already.
+        // Handling may have been held up in the middle of what was read already.
+        while self.leaving.is_none() && self.may_read() && self.has_unread() {
             Box::pin(self.on_input()).await?;
             self.acknowledge()?;
         }
@@ -293,96 +312,6 @@ impl Connection {
             None => origin,
         }
     }
-
-    /// Says goodbye, settles what becomes of the session, and gives it back.
-    async fn finish(mut self, end: End) {
-        self.park().await;
-        let ends_now = self.claim.keep_for.is_zero();
-        let wants_will = match end {
-            End::Disconnected { will } => will,
-            End::Lost | End::Fault(_) | End::TakenOver | End::Shutdown => true,
-        };
-        let will = self.claim.will.take().filter(|_| wants_will);
-        let tasks: TaskTracker = self.broker.context.tasks.clone();
-        let farewell = self.farewell(end);
-        let Self { broker, mut claim, io, .. } = self;
-        if ends_now {
-            broker.end_session(&mut claim, will.map(|will| will.message)).await;
-            claim.remove();
-        } else {
-            match will {
-                Some(Will { message, delay }) if delay.is_zero() => {
-                    broker.publish_will(&claim.session.client_id, message);
-                }
-                will => claim.will = will,
-            }
-            drop(claim);
-        }
-        if farewell {
-            tasks.spawn(say_goodbye(io));
-        }
-    }
-
-    /// Takes the session out of the way of publishers.
-    async fn park(&mut self) {
-        self.lease = None;
-        self.slot = None;
-        let state = &mut self.claim.state;
-        let lost = state.incoming.park();
-        self.broker.count(Event::MessageDropped, lost);
-        state.in_flight.release_shared();
-        let queue = self.claim.session.queue.as_ref().map(|queue| queue.id());
-        let mut keep = Vec::new();
-        for queued in self.claim.session.disconnected() {
-            match (&queued.lease, queue) {
-                (Some(lease), _) => lease.release(),
-                // A retained message that the subscriber has not been sent yet.
-                (None, Some(queue)) if queued.qos != QoS::AtMostOnce => {
-                    let envelope = stored::verbatim(&queued.message, &self.broker.context.name);
-                    let arguments = stored::arguments(
-                        &queued.message,
-                        queued.qos,
-                        queued.retain,
-                        &queued.subscription_ids,
-                        true,
-                    );
-                    keep.push(broker::append(envelope, vec![(queue, arguments)]));
-                }
-                (None, _) => {}
-            }
-        }
-        let count = keep.len() as u64;
-        if count > 0
-            && let Err(error) = self.broker.context.store.append(keep).await
-        {
-            tracing::warn!(%error, "Messages for an offline client were not stored.");
-            self.broker.count(Event::MessageDropped, count);
-        }
-    }
-
-    /// Writes the last packet, where there is one to say; tells whether it is worth waiting for.
-    fn farewell(&mut self, end: End) -> bool {
-        let (reason, text) = match end {
-            End::Lost => return false,
-            End::Disconnected { .. } => return true,
-            End::Fault(fault) => {
-                tracing::info!(connection = ?self, %fault, "A client is disconnected.");
-                self.broker.count(Event::ProtocolError, 1);
-                (fault.reason, Some(fault.what))
-            }
-            End::TakenOver => (Reason::SESSION_TAKEN_OVER, None),
-            End::Shutdown => (Reason::SERVER_SHUTTING_DOWN, None),
-        };
-        let text = text.filter(|_| self.client.problem_information);
-        codec::disconnect(self.io.output.buffer(), self.client.version, reason, text);
-        true
-    }
-}
-
-/// Writes what is left and closes, for as long as the peer may take to read it.
-async fn say_goodbye(mut io: Io) {
-    // A peer that does not read has its connection closed all the same.
-    let _ = tokio::time::timeout(FAREWELL, io.close()).await;
 }
 
 /// So far away that a timer set to it never rings.

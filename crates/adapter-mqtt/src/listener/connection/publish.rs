@@ -70,7 +70,7 @@ impl Connection {
             incoming.add(publish.packet_id, publish.qos, Reason::TOPIC_NAME_INVALID);
             return Ok(());
         }
-        self.stalled.push_back(publish);
+        self.stall(publish);
         self.dispatch_stalled();
         Ok(())
     }
@@ -106,7 +106,7 @@ impl Connection {
             } else {
                 None
             };
-            if let Some(publish) = self.stalled.pop_front() {
+            if let Some(publish) = self.take_stalled() {
                 self.dispatch(publish, slot);
             }
         }
@@ -123,14 +123,12 @@ impl Connection {
 
     /// Begins to wait for room where something needs it.
     pub(super) fn want_slot(&mut self) {
-        if self.slot.is_some() || self.broker.context.stop.is_cancelled() {
+        if self.slot.is_some() || self.gateway_gone || self.broker.context.stop.is_cancelled() {
             return;
         }
         let incoming = &self.claim.state.incoming;
         let retry = incoming.next_retry().is_some_and(|at| at <= tokio::time::Instant::now());
-        let full = incoming.len() >= self.broker.config.receive_maximum.into();
-        let wanted = |publish: &Publish| self.broker.wanted_by_routes(&publish.topic);
-        if !retry && (full || !self.stalled.front().is_some_and(wanted)) {
+        if !retry && !self.front_waits_for_gateway() {
             return;
         }
         let deliveries = self.broker.deliveries.clone();
@@ -142,13 +140,37 @@ impl Connection {
         }));
     }
 
+    /// Whether the first that waits does so for the gateway, and not for acknowledgements.
+    fn front_waits_for_gateway(&self) -> bool {
+        let full = self.claim.state.incoming.len() >= self.broker.config.receive_maximum.into();
+        let wanted = |publish: &Publish| self.broker.wanted_by_routes(&publish.topic);
+        !full && self.stalled.front().is_some_and(wanted)
+    }
+
+    fn stall(&mut self, publish: Publish) {
+        self.stalled_bytes += publish.payload.len();
+        self.stalled.push_back(publish);
+    }
+
+    fn take_stalled(&mut self) -> Option<Publish> {
+        let publish = self.stalled.pop_front()?;
+        self.stalled_bytes -= publish.payload.len();
+        Some(publish)
+    }
+
     /// There is room: for what was released first, then for what waits.
     pub(super) async fn on_slot(&mut self, slot: Option<Slot>) -> Result<(), End> {
-        let Some(slot) = slot else { return Ok(()) };
-        if let Some((tag, sender, envelope)) = self.claim.state.incoming.take_retry() {
-            let receipt = Receipt::new(tag, slot.credit, sender);
-            slot.place.send(Delivery { envelope, receipt });
-        } else if let Some(publish) = self.stalled.pop_front() {
+        let Some(slot) = slot else {
+            self.gateway_gone = true;
+            return Ok(());
+        };
+        if let Some((number, tag, sender, envelope)) = self.claim.state.incoming.take_retry() {
+            let receipt = Receipt::without_credit(tag, sender);
+            slot.place.send(Delivery { envelope: envelope.clone(), receipt });
+            self.claim.state.incoming.keep(number, envelope, slot.credit);
+        } else if self.front_waits_for_gateway()
+            && let Some(publish) = self.take_stalled()
+        {
             self.dispatch(publish, Some(slot));
         }
         self.dispatch_stalled();
@@ -179,6 +201,8 @@ impl Connection {
         // A retained message has found its place, whoever listens now.
         if fan_out.receivers > 0 || retain {
             incoming.wanted(number);
+        } else if fan_out.full > 0 {
+            incoming.nobody_has_room(number);
         }
         if !fan_out.queues.is_empty() {
             let (tag, sender) = incoming.open(number, Part::Sessions);
@@ -280,7 +304,7 @@ impl Connection {
             }
             // What is refused for good is acknowledged to a client of 3.1.1, since sending it
             // again could not help, and counted.
-            let text = due.text.as_ref().filter(|_| self.client.problem_information);
+            let text = due.text.as_ref().filter(|text| self.client.takes_text(text));
             let ack = Ack { kind, packet_id: due.packet_id, reason: due.reason };
             codec::puback(self.io.output.buffer(), version, ack, text.map(Text::as_ref));
         }

@@ -30,7 +30,7 @@ pub(super) struct Connection<A: Adapter> {
 
 impl<A: Adapter> Connection<A> {
     /// Connects, as often as it takes for a peer that is just starting.
-    pub(super) async fn open<F: Fixture<Adapter = A>>(fixture: &F) -> Self {
+    pub(super) async fn open<F: Fixture<Adapter = A>>(fixture: &mut F) -> Self {
         let settings = fixture.settings();
         let config: A::Config = toml::from_str(&settings)
             .unwrap_or_else(|error| panic!("the settings of the fixture: {error}\n{settings}"));
@@ -51,6 +51,7 @@ impl<A: Adapter> Connection<A> {
             match within("a connection or an error", connecting).await {
                 Ok(Endpoints { inbound, outbound, lost }) => {
                     let address = fixture.address();
+                    fixture.connected().await;
                     return Self {
                         inbound,
                         outbound,
@@ -114,9 +115,11 @@ impl<A: Adapter> Connection<A> {
         }
     }
 
-    /// Waits until both ways of telling of a lost connection have told of it.
-    pub(super) async fn is_told_lost(&mut self) {
+    /// Waits until both ways of telling of a lost connection have told of it. `receive` may wait
+    /// for a credit first, so what is unsettled is settled in between.
+    pub(super) async fn is_told_lost(&mut self, unsettled: Vec<Delivery>) {
         within("the loss to be told", &mut self.lost).await;
+        accept(unsettled);
         let mut nothing = Vec::new();
         let receiving = self.inbound().receive(&mut nothing, 1);
         match within("receive to tell of the loss", receiving).await {

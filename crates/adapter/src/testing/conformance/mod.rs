@@ -48,6 +48,9 @@ pub trait Fixture: Send {
         vec!["#".into()]
     }
 
+    /// The adapter has connected or listens: a far side that connects to it can do so now.
+    async fn connected(&mut self) {}
+
     /// Has the far side publish texts, one after the other, for the adapter to receive. Need not
     /// wait until they are acknowledged. The far side sends again what was not accepted, where
     /// that is the way of the protocol.

@@ -160,6 +160,8 @@ ADAPTER  KIND    WHERE
 door     door    listens on 127.0.0.1:1
 broker   broker  broker://host
 
+Messages and sessions are kept in transload-data
+
 ROUTE            FROM  MATCH         TO                              GUARANTEE    QUEUE
 telemetry        door  devices/{id}  broker: exchange e, key d.{id}  stored       disk, 1000000 messages, 1GiB
                                      door
@@ -215,8 +217,8 @@ fn the_schema_documents_every_key() {
     let mut undocumented = Vec::new();
     undocumented_keys(&schema, &mut undocumented);
     assert_eq!(undocumented, [""; 0]);
-    assert_eq!(schema["$defs"]["Adapter"]["oneOf"].as_array().unwrap().len(), 3);
-    assert_eq!(schema["$defs"]["Route"]["required"], serde_json::json!(["name", "to"]));
+    assert_eq!(schema["$defs"]["AdapterTable"]["oneOf"].as_array().unwrap().len(), 3);
+    assert_eq!(schema["$defs"]["RouteTable"]["required"], serde_json::json!(["name", "to"]));
 }
 
 /// Collects the keys that have no description, not even that of their type.

@@ -1,0 +1,450 @@
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+    sync::{Arc, Mutex, atomic::Ordering},
+    thread::JoinHandle,
+};
+
+use async_trait::async_trait;
+use tokio::{sync::oneshot, task::spawn_blocking};
+use transload_adapter::store::{
+    Append, Leased, Position, Queue, QueueId, QueueSettings, Storage, Store, StoreError, Table,
+};
+use transload_envelope::{
+    Arguments, Envelope, Text, Timestamp,
+    codec::{encode, encode_arguments, put_bytes, put_varint, put_zigzag},
+};
+
+use super::{
+    checkpoint,
+    core::{AnyQueue, Core, Registry, Shared},
+    disk::{Disk, RealDisk},
+    items::{Item, Message, Then, Waiter},
+    queue::DiskQueue,
+    record::{self, Kind},
+    recovery::{self, Recovered},
+    runs::Runs,
+    segment::{self, HEADER, Header, Segment},
+    settings::{Health, JournalSettings, OpenError, Statistics},
+    table::DiskTable,
+    writer::{self, Active, Fault, Writer},
+};
+use crate::{memory::MemoryQueue, sync::lock};
+
+/// The bounds of a queue that was found on disk, until somebody opens it.
+const FOUND: QueueSettings = QueueSettings {
+    storage: Storage::Disk,
+    messages_max: u64::MAX,
+    bytes_max: u64::MAX,
+    age_max: None,
+};
+
+/// A store whose disk queues and tables are in one journal; memory queues live beside them.
+///
+/// Dropping it waits for the writer, like [`JournalStore::close`] but blocking.
+#[derive(Debug)]
+pub struct JournalStore {
+    core: Arc<Core>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// A batch on its way to the writer.
+#[derive(Debug, Default)]
+struct Prepared {
+    bytes: Vec<u8>,
+    records: Vec<(Item, std::ops::Range<usize>)>,
+    memory: Vec<ToMemory>,
+}
+
+#[derive(Debug)]
+struct ToMemory {
+    queue: Arc<MemoryQueue>,
+    envelope: Envelope,
+    arguments: Arguments,
+    share: Option<(transload_adapter::Share, transload_adapter::store::SettleOn)>,
+}
+
+impl JournalStore {
+    /// Opens the journal in a directory, or creates it. Blocks: it reads the log from the last
+    /// checkpoint on.
+    pub fn open(directory: &Path, settings: JournalSettings) -> Result<Self, OpenError> {
+        Self::open_on(directory, settings, Box::new(RealDisk))
+    }
+
+    pub(crate) fn open_on(
+        directory: &Path,
+        settings: JournalSettings,
+        disk: Box<dyn Disk>,
+    ) -> Result<Self, OpenError> {
+        if !(1..=1 << 30).contains(&settings.segment_bytes) {
+            return Err(OpenError::Settings("a segment has between one byte and 1 GiB"));
+        }
+        let recovered = recovery::recover(directory, settings)?;
+        let Recovered { lock, mut saved, segments, figures, replayed, set_aside } = recovered;
+        let checkpoint_bytes = saved.bytes;
+        let (next_sequence, next_disk) = (saved.next_sequence, saved.next_queue);
+        let shared = Arc::new(Shared::new(settings, directory.to_owned(), disk, segments, figures));
+        let active = active(&shared, next_sequence)?;
+        let mut registry = Registry { next_disk, next_memory: u32::MAX, ..Registry::default() };
+        for (id, queue) in std::mem::take(&mut saved.queues) {
+            let checkpoint::SavedQueue { name, index, attempts } = queue;
+            let shared = Arc::clone(&shared);
+            let queue = DiskQueue::recovered(id, name.clone(), FOUND, shared, index, attempts);
+            let queue = AnyQueue::Disk(Arc::new(queue));
+            registry.by_id.insert(id, queue.clone());
+            registry.by_name.insert(name, queue);
+        }
+        for (name, entries) in saved.tables {
+            let table = DiskTable::new(name.clone(), Arc::clone(&shared), entries);
+            registry.tables.insert(name, table);
+        }
+        let core = Arc::new(Core { shared, registry: Mutex::new(registry), _lock: lock });
+        let mut writer = Writer {
+            core: Arc::clone(&core),
+            active,
+            next_sequence,
+            synced: true,
+            compaction: None,
+            since_checkpoint: replayed,
+            checkpoint_bytes,
+        };
+        writer.count_bytes();
+        if set_aside {
+            let fresh = writer.next_segment().and_then(|()| writer.checkpoint());
+            fresh.map_err(|fault| failed(directory, fault))?;
+        }
+        let thread = std::thread::Builder::new().name("journal".to_owned());
+        let thread = thread.spawn(move || writer.run());
+        let thread = thread.map_err(recovery::io_error("start a thread for", directory))?;
+        Ok(Self { core, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Writes what was handed over, syncs, and ends the writer. The store takes nothing more.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        self.core.shared.pending.close();
+        let thread = lock(&self.thread).take();
+        if let Some(thread) = thread {
+            // A panic of the writer has failed the store, which is told below.
+            drop(spawn_blocking(move || thread.join()).await);
+        }
+        match self.core.shared.usable() {
+            Ok(()) | Err(StoreError::Closed) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// How the store is.
+    pub fn health(&self) -> Health {
+        self.core.shared.health()
+    }
+
+    /// Figures, as they are now.
+    pub fn statistics(&self) -> Statistics {
+        let shared = &self.core.shared;
+        let queues = self.core.disk_queues();
+        let index_bytes: usize = queues.values().map(|queue| queue.index_bytes()).sum();
+        let (segments, live_bytes) = {
+            let segments = lock(&shared.segments);
+            (segments.0.len(), segments.totals().1)
+        };
+        Statistics {
+            disk_bytes: shared.disk_bytes.load(Ordering::Relaxed),
+            live_bytes,
+            segments: u64::try_from(segments).unwrap_or(u64::MAX),
+            index_bytes: u64::try_from(index_bytes).unwrap_or(u64::MAX),
+            poisoned: matches!(shared.health(), Health::Failed(_)),
+            ..lock(&shared.figures).clone()
+        }
+    }
+
+    /// Reads up to `limit` messages of a queue on disk behind a position, in order, whether they
+    /// are leased or not, and without leasing them. Empty for a queue that is not there.
+    pub async fn browse(
+        &self,
+        queue: &str,
+        after: Option<Position>,
+        limit: usize,
+    ) -> Result<Vec<Leased>, StoreError> {
+        match self.disk_queue(queue) {
+            Some(queue) => queue.browse(after, limit).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Takes messages out of a queue on disk that are not leased; returns how many there were.
+    pub fn discard(&self, queue: &str, positions: &[Position]) -> u64 {
+        let positions: Runs = positions.iter().map(|position| position.0).collect();
+        self.disk_queue(queue).map_or(0, |queue| queue.discard(&positions))
+    }
+
+    fn disk_queue(&self, name: &str) -> Option<Arc<DiskQueue>> {
+        match lock(&self.core.registry).by_name.get(name) {
+            Some(AnyQueue::Disk(queue)) => Some(Arc::clone(queue)),
+            Some(AnyQueue::Memory(_)) | None => None,
+        }
+    }
+
+    async fn hand_over(
+        &self,
+        batch: Vec<Append>,
+        waiter: Option<Waiter>,
+    ) -> Result<(), StoreError> {
+        let shared = &self.core.shared;
+        shared.usable()?;
+        let prepared = self.prepare(batch)?;
+        let Prepared { bytes, records, memory } = prepared;
+        if !records.is_empty() {
+            shared.takes(bytes.len())?;
+            let credit = shared.pending.room(records.len(), bytes.len()).await;
+            let credit = credit.map_err(|_| shared.why_ended())?;
+            for (item, _) in &records {
+                if let Item::Message(message) = item {
+                    message.targets.iter().for_each(|(queue, _)| queue.expect(message.size));
+                }
+            }
+            let waiter = waiter.map(Item::Waiter);
+            let handed = shared.pending.hand_over(credit, records, &bytes, waiter);
+            handed.map_err(|_| shared.why_ended())?;
+        } else if let Some(waiter) = waiter {
+            drop(waiter.send(Ok(())));
+        }
+        to_memory(memory);
+        Ok(())
+    }
+
+    /// Encodes a batch and sorts it by storage.
+    fn prepare(&self, batch: Vec<Append>) -> Result<Prepared, StoreError> {
+        let mut prepared = Prepared::default();
+        let now = Timestamp::now();
+        for Append { envelope, to } in batch {
+            let mut targets = Vec::new();
+            let mut encoded = Vec::new();
+            let mut count = 0_u64;
+            for target in to {
+                let queue = lock(&self.core.registry).by_id.get(&target.queue.0).cloned();
+                match queue {
+                    // A queue that is gone has taken its message with it: the share is released.
+                    None => {}
+                    Some(AnyQueue::Memory(queue)) => prepared.memory.push(ToMemory {
+                        queue,
+                        envelope: envelope.clone(),
+                        arguments: target.arguments,
+                        share: target.share,
+                    }),
+                    Some(AnyQueue::Disk(queue)) => {
+                        put_varint(target.queue.0.into(), &mut encoded);
+                        let mut arguments = Vec::new();
+                        encode_arguments(&target.arguments, &mut arguments);
+                        put_bytes(&arguments, &mut encoded);
+                        targets.push((queue, target.share));
+                        count = count.saturating_add(1);
+                    }
+                }
+            }
+            if targets.is_empty() {
+                continue;
+            }
+            let start = prepared.bytes.len();
+            record::write(Kind::Append, &mut prepared.bytes, |into| {
+                // The record's own sequence is the message's position.
+                put_varint(0, into);
+                put_zigzag(now.unix_ms, into);
+                put_varint(count, into);
+                into.extend_from_slice(&encoded);
+                encode(&envelope, into);
+            });
+            let range = start..prepared.bytes.len();
+            if range.len() > record::RECORD_BYTES_MAX {
+                return Err(StoreError::Full("a message is larger than the journal takes".into()));
+            }
+            let size = u32::try_from(envelope.size()).unwrap_or(u32::MAX);
+            let message = Message { stored_at: now, size, targets };
+            prepared.records.push((Item::Message(message), range));
+        }
+        Ok(prepared)
+    }
+
+    fn create_disk(
+        &self,
+        registry: &mut Registry,
+        name: &Text,
+        settings: QueueSettings,
+    ) -> Result<Arc<DiskQueue>, StoreError> {
+        let id = registry.next_disk;
+        registry.next_disk = id.saturating_add(1);
+        let shared = Arc::clone(&self.core.shared);
+        let queue = Arc::new(DiskQueue::new(id, name.clone(), settings, shared));
+        let mut record = Vec::new();
+        record::write(Kind::Created, &mut record, |into| {
+            put_varint(id.into(), into);
+            put_bytes(name.as_bytes(), into);
+        });
+        let item = Item::Control { record: record.clone(), then: Then::Nothing, waiter: None };
+        let pending = &self.core.shared.pending;
+        pending
+            .hand_over(0, vec![(item, 0..record.len())], &record, None)
+            .map_err(|_| self.core.shared.why_ended())?;
+        Ok(queue)
+    }
+}
+
+impl Drop for JournalStore {
+    fn drop(&mut self) {
+        self.core.shared.pending.close();
+        if let Some(thread) = lock(&self.thread).take() {
+            // A panic of the writer has been logged as a failure of the store.
+            drop(thread.join());
+        }
+    }
+}
+
+/// Opens the segment that the log goes on in, or creates the first.
+fn active(shared: &Shared, next_sequence: u64) -> Result<Active, OpenError> {
+    let last = {
+        let segments = lock(&shared.segments);
+        segments.0.last_key_value().map(|(number, last)| (*number, last.bytes, last.salt))
+    };
+    if let Some((number, length, salt)) = last {
+        let path = segment::path(&shared.directory, number);
+        let file = segment::open(&path, false).map_err(recovery::io_error("open", &path))?;
+        return Ok(Active { file, number, length, salt });
+    }
+    let salt = fastrand::u64(..);
+    let header = Header { number: 1, first_sequence: next_sequence, salt };
+    let file = writer::create(shared, &header).map_err(|fault| failed(&shared.directory, fault))?;
+    let segment = Segment::new(salt, HEADER as u64);
+    lock(&shared.segments).0.insert(1, segment);
+    shared.reader.add_segment(1, salt);
+    Ok(Active { file, number: 1, length: HEADER as u64, salt })
+}
+
+fn failed(directory: &Path, fault: Fault) -> OpenError {
+    let (Fault::Full(reason) | Fault::Fatal(reason)) = fault;
+    let source = std::io::Error::other(reason.to_string());
+    OpenError::Io { action: "write to", file: directory.to_owned(), source }
+}
+
+fn to_memory(messages: Vec<ToMemory>) {
+    let now = Timestamp::now();
+    let mut touched = HashMap::new();
+    for ToMemory { queue, envelope, arguments, share } in messages {
+        queue.push(envelope, arguments, share, now);
+        touched.insert(queue.id(), queue);
+    }
+    for queue in touched.into_values() {
+        queue.wake();
+    }
+}
+
+fn as_queue(queue: &AnyQueue) -> Arc<dyn Queue> {
+    match queue {
+        AnyQueue::Memory(queue) => Arc::clone(queue) as Arc<dyn Queue>,
+        AnyQueue::Disk(queue) => Arc::clone(queue) as Arc<dyn Queue>,
+    }
+}
+
+#[async_trait]
+impl Store for JournalStore {
+    /// A queue keeps its storage as long as it is open. One that is asked for in memory but has
+    /// messages on disk stays on disk until the store is opened with none of them left.
+    fn queue(&self, name: &str, settings: QueueSettings) -> Result<Arc<dyn Queue>, StoreError> {
+        self.core.shared.usable()?;
+        let mut registry = lock(&self.core.registry);
+        match registry.by_name.get(name) {
+            Some(AnyQueue::Memory(_)) if settings.storage == Storage::Disk => {
+                let reason = format!("the queue {name} is in memory until the next start");
+                return Err(StoreError::Failed(reason.into()));
+            }
+            Some(AnyQueue::Memory(queue)) => {
+                queue.set_settings(settings);
+                return Ok(Arc::clone(queue) as Arc<dyn Queue>);
+            }
+            Some(AnyQueue::Disk(queue)) => {
+                if settings.storage == Storage::Memory {
+                    tracing::warn!(queue = name, "The queue stays on disk, where it has messages.");
+                }
+                queue.set_settings(QueueSettings { storage: Storage::Disk, ..settings });
+                return Ok(Arc::clone(queue) as Arc<dyn Queue>);
+            }
+            None => {}
+        }
+        let name = Text::from(name);
+        let (id, queue) = match settings.storage {
+            Storage::Memory => {
+                let id = registry.next_memory;
+                registry.next_memory = id.saturating_sub(1);
+                let queue = MemoryQueue::new(QueueId(id), name.clone(), settings);
+                (id, AnyQueue::Memory(Arc::new(queue)))
+            }
+            Storage::Disk => {
+                let queue = self.create_disk(&mut registry, &name, settings)?;
+                (queue.number(), AnyQueue::Disk(queue))
+            }
+        };
+        registry.by_id.insert(id, queue.clone());
+        registry.by_name.insert(name, queue.clone());
+        Ok(as_queue(&queue))
+    }
+
+    fn queue_names(&self) -> Vec<Text> {
+        let mut names: Vec<_> = lock(&self.core.registry).by_name.keys().cloned().collect();
+        names.sort();
+        names
+    }
+
+    async fn remove_queue(&self, name: &str) -> Result<(), StoreError> {
+        self.core.shared.usable()?;
+        let removed = {
+            let mut registry = lock(&self.core.registry);
+            let removed = registry.by_name.remove(name);
+            match &removed {
+                Some(AnyQueue::Memory(queue)) => registry.by_id.remove(&queue.id().0),
+                Some(AnyQueue::Disk(queue)) => registry.by_id.remove(&queue.number()),
+                None => None,
+            };
+            removed
+        };
+        let queue = match removed {
+            None => return Ok(()),
+            Some(AnyQueue::Memory(queue)) => {
+                queue.remove();
+                return Ok(());
+            }
+            Some(AnyQueue::Disk(queue)) => queue,
+        };
+        queue.remove();
+        let mut record = Vec::new();
+        record::write(Kind::Removed, &mut record, |into| put_varint(queue.number().into(), into));
+        let (waiter, written) = oneshot::channel();
+        let then = Then::Nothing;
+        let item = Item::Control { record: record.clone(), then, waiter: Some(waiter) };
+        let shared = &self.core.shared;
+        shared
+            .pending
+            .hand_over(0, vec![(item, 0..record.len())], &record, None)
+            .map_err(|_| shared.why_ended())?;
+        written.await.unwrap_or_else(|_| Err(shared.why_ended()))
+    }
+
+    async fn append(&self, batch: Vec<Append>) -> Result<(), StoreError> {
+        self.hand_over(batch, None).await
+    }
+
+    async fn append_durably(&self, batch: Vec<Append>) -> Result<(), StoreError> {
+        let (waiter, written) = oneshot::channel();
+        self.hand_over(batch, Some(waiter)).await?;
+        written.await.unwrap_or_else(|_| Err(self.core.shared.why_ended()))
+    }
+
+    fn table(&self, name: &str) -> Result<Arc<dyn Table>, StoreError> {
+        self.core.shared.usable()?;
+        let mut registry = lock(&self.core.registry);
+        if let Some(table) = registry.tables.get(name) {
+            return Ok(Arc::clone(table) as Arc<dyn Table>);
+        }
+        let name = Text::from(name);
+        let table = DiskTable::new(name.clone(), Arc::clone(&self.core.shared), BTreeMap::new());
+        registry.tables.insert(name, Arc::clone(&table));
+        Ok(table)
+    }
+}
