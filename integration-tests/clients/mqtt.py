@@ -1,13 +1,13 @@
-"""MQTT 3.1.1 and 5 by paho-mqtt.
+"""MQTT 3.1.1 and 5 (and 3.1, to be refused) by paho-mqtt.
 
-  mqtt.py HOST:PORT publish [--version 4|5] [--qos N] [--pipelined]
-  mqtt.py HOST:PORT consume TOPIC... [--version 4|5] [--qos N] [--session] [--no-ack]
+  mqtt.py HOST:PORT publish [--version 3|4|5] [--qos N] [--pipelined]
+  mqtt.py HOST:PORT consume TOPIC... [--version 3|4|5] [--qos N] [--session] [--no-ack]
 
 A message to publish may say "qos" and "retain". Pipelined, it does not wait for one's
 acknowledgement before the next one goes out; outcomes are still printed in order.
 
 Common: [--client-id ID] [--keep-alive SECONDS] [--websocket PATH] [--username NAME --password TEXT]
-        [--will JSON] [--receive-maximum N]
+        [--will JSON] [--receive-maximum N] [--auth-method NAME]
 """
 
 import argparse
@@ -53,16 +53,17 @@ def incoming_properties(message):
 
 
 def make_client(arguments):
-    version = mqtt.MQTTv5 if arguments.version == 5 else mqtt.MQTTv311
+    version = {3: mqtt.MQTTv31, 4: mqtt.MQTTv311, 5: mqtt.MQTTv5}[arguments.version]
     fields = {"client_id": arguments.client_id or "", "protocol": version}
     if arguments.websocket:
         fields["transport"] = "websockets"
-    if version == mqtt.MQTTv311:
+    if version != mqtt.MQTTv5:
         fields["clean_session"] = not arguments.session
     client = mqtt.Client(
         mqtt.CallbackAPIVersion.VERSION2, manual_ack=arguments.no_ack, **fields
     )
-    client.max_inflight_messages_set(1000)
+    # paho does not read the server's receive maximum, whose default here is 256.
+    client.max_inflight_messages_set(200)
     if arguments.websocket:
         client.ws_set_options(path=arguments.websocket)
     if arguments.username is not None:
@@ -90,12 +91,14 @@ def connect(client, arguments):
         properties = Properties(PacketTypes.CONNECT)
         if arguments.session:
             properties.SessionExpiryInterval = 3600
+        if arguments.auth_method:
+            properties.AuthenticationMethod = arguments.auth_method
         if arguments.receive_maximum:
             properties.ReceiveMaximum = arguments.receive_maximum
         fields = {"clean_start": not arguments.session, "properties": properties}
     client.connect(host, int(port), keepalive=arguments.keep_alive, **fields)
     client.loop_start()
-    reason, session = answers.get(timeout=20)
+    reason, session = answers.get(timeout=arguments.timeout)
     if reason.is_failure:
         emit(refused=reason.value, reason=str(reason))
         sys.stdout.flush()
@@ -179,7 +182,7 @@ def main():
             command.add_argument("topics", nargs="*")
         else:
             command.add_argument("--pipelined", action="store_true")
-        command.add_argument("--version", type=int, choices=[4, 5], default=5)
+        command.add_argument("--version", type=int, choices=[3, 4, 5], default=5)
         command.add_argument("--qos", type=int, default=1)
         command.add_argument("--session", action="store_true")
         command.add_argument("--no-ack", action="store_true")
@@ -190,6 +193,7 @@ def main():
         command.add_argument("--password")
         command.add_argument("--will")
         command.add_argument("--receive-maximum", type=int)
+        command.add_argument("--auth-method")
         command.add_argument("--timeout", type=float, default=20)
         command.set_defaults(run=run)
     arguments = parser.parse_args()

@@ -7,10 +7,14 @@
 //! - Both versions of the protocol, 3.1.1 and 5, go through one model (`codec`) and one mapping
 //!   (`mapping`).
 
+mod client;
 mod codec;
 mod listener;
 mod mapping;
 mod message;
 mod topic;
 
+pub use client::{
+    ClientConfig, ClientTarget, MqttClient, ProtocolVersion, Subscription, SubscriptionSettings,
+};
 pub use listener::{Addresses, Config as ListenerConfig, MqttListener, Target as ListenerTarget};

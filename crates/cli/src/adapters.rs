@@ -6,6 +6,7 @@ use transload_adapter::Registry;
 pub(crate) fn registry() -> Registry {
     Registry::default()
         .with::<transload_adapter_mqtt::MqttListener>()
+        .with::<transload_adapter_mqtt::MqttClient>()
         .with::<transload_adapter_amqp::AmqpClient>()
         .with::<transload_adapter_nats::NatsClient>()
         .with::<transload_adapter_http::HttpListener>()

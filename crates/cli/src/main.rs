@@ -9,6 +9,7 @@ mod exit;
 mod logging;
 mod run;
 mod schema;
+mod stack;
 
 use std::{
     io::{self, Write as _},

@@ -3,7 +3,7 @@
 use std::io;
 
 use tokio::{
-    runtime::Runtime,
+    runtime::Builder,
     signal::unix::{Signal, SignalKind, signal},
 };
 use tokio_util::sync::CancellationToken;
@@ -15,11 +15,17 @@ use crate::{
     arguments::Arguments,
     colored, environment,
     exit::{self, Outcome},
-    logging, print, print_error,
+    logging, print, print_error, stack,
 };
 
 /// Runs the gateway until it is told to stop.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    if let Err(reason) = stack::ensure() {
+        print_error(&format!(
+            "error: the program cannot start over with larger stacks: {reason}\n"
+        ));
+        return Outcome::CannotStart;
+    }
     if let Err(reason) = logging::start(&arguments.log) {
         print_error(&format!("error: {reason}\n"));
         return Outcome::CannotStart;
@@ -33,7 +39,11 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         warn!("another provider of cryptography is already in use");
     }
     print(&overview(&configuration));
-    match Runtime::new() {
+    let runtime = Builder::new_multi_thread()
+        .enable_all()
+        .thread_stack_size(stack::RUNTIME_STACK_BYTES)
+        .build();
+    match runtime {
         Ok(runtime) => runtime.block_on(serve(configuration)),
         Err(reason) => {
             error!(%reason, "the runtime cannot be started");

@@ -32,7 +32,11 @@ const DISK: QueueSettings = QueueSettings {
 };
 
 fn small() -> JournalSettings {
-    JournalSettings { segment_bytes: 16 << 10, ..JournalSettings::default() }
+    JournalSettings {
+        segment_bytes: 16 << 10,
+        waste_bytes_max: 64 << 10,
+        ..JournalSettings::default()
+    }
 }
 
 fn open(directory: &TempDir) -> JournalStore {
@@ -497,4 +501,18 @@ async fn a_closed_store_takes_nothing_and_wakes_everybody() {
     closed.unwrap();
     assert!(matches!(store.append(batch(&[&queue], &["1"])).await, Err(StoreError::Closed)));
     assert_eq!(store.health(), Health::Closed);
+}
+
+#[tokio::test]
+async fn a_message_may_go_to_a_queue_twice() {
+    let directory = TempDir::new().unwrap();
+    let store = open(&directory);
+    let (one, two) = (store.queue("one", DISK).unwrap(), store.queue("two", DISK).unwrap());
+    let to = vec![to(&one), to(&two), to(&one)];
+    store.append_durably(vec![Append { envelope: envelope("1"), to }]).await.unwrap();
+    let leased = lease(&one, 9).await;
+    assert_eq!(payloads(&leased), ["1", "1"]);
+    queue_done(&one, &leased[..1]);
+    assert_eq!(one.depth().messages, 1);
+    assert_eq!(payloads(&lease(&two, 9).await), ["1"]);
 }

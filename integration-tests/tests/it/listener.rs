@@ -7,7 +7,7 @@ use transload_integration_tests::{
     Message, Python, Transload, free_port, mosquitto_clients, texts,
 };
 
-use crate::support::{devices, numbered, numbers};
+use crate::support::{client as client_at, devices, numbered, numbers, route};
 
 /// A gateway that is nothing but an MQTT broker.
 async fn broker(more: &str) -> (Transload, Python, String) {
@@ -346,4 +346,74 @@ async fn a_client_that_falls_silent_is_let_go() {
     silent.process().signal(transload_integration_tests::End::Stop);
     // One and a half times the keep-alive (MQTT 5, section 3.1.2.10).
     assert_eq!(texts(&watcher.take(1).await), ["gone"]);
+}
+
+/// What the listener does not speak, it refuses by the reason code of the specification.
+#[tokio::test]
+async fn what_is_not_supported_is_refused_by_its_reason_code() {
+    let (_gateway, client, _) = broker("").await;
+    for (arguments, reason) in [
+        // MQTT 3.1: «unacceptable protocol version» (3.1.1, section 3.2.2.3), which paho maps to 132.
+        (["--version", "3"], 132),
+        // Enhanced authentication: «bad authentication method» (5, section 3.2.2.2).
+        (["--auth-method", "SCRAM-SHA-1"], 140),
+    ] {
+        let outcomes = client.try_publish(&arguments, &[Message::new("a", "x")]).await;
+        assert_eq!(outcomes[0].0["refused"], json!(reason), "{outcomes:?}");
+    }
+}
+
+/// A publisher of MQTT 5 is told when nobody wanted its message (section 3.4.2.1).
+#[tokio::test]
+async fn a_publisher_is_told_that_nobody_wanted_its_message() {
+    let (_gateway, client, _) = broker("").await;
+    let outcomes = client.try_publish(&[], &[Message::new("nobody/there", "x")]).await;
+    assert_eq!(outcomes[0].0["reason"], json!(0x10), "{outcomes:?}");
+    let _consumer = client.consume(&["consume", "somebody/#"]).await;
+    let outcomes = client.try_publish(&[], &[Message::new("somebody/there", "x")]).await;
+    assert_eq!(outcomes[0].0["reason"], json!(0), "{outcomes:?}");
+}
+
+/// A queue that is full and whose route says `reject` refuses: by «quota exceeded» in MQTT 5.
+#[tokio::test]
+async fn a_publisher_is_told_that_a_queue_is_full() {
+    let port = free_port();
+    let nowhere = format!("http://127.0.0.1:{}", free_port());
+    let _gateway = Transload::start(
+        &[
+            devices(port, ""),
+            client_at("target", "http", &nowhere, ""),
+            route(
+                "r",
+                "devices",
+                "full/#",
+                "\"target\"",
+                "when_full = \"reject\"\nqueue = { max_messages = 5 }",
+            ),
+        ]
+        .concat(),
+    )
+    .await;
+    let device = Python::mqtt(&format!("127.0.0.1:{port}"));
+    let outcomes = device.try_publish(&[], &numbered("full/x", 0..8)).await;
+    let reasons: Vec<_> = outcomes.iter().map(|outcome| outcome.0["reason"].clone()).collect();
+    assert_eq!(reasons[..5], vec![json!(0); 5], "{reasons:?}");
+    assert_eq!(reasons[5..], vec![json!(0x97); 3], "{reasons:?}");
+}
+
+/// One client that breaks a bound is let go, and no other one notices.
+#[tokio::test]
+async fn a_packet_beyond_the_bound_ends_one_connection_only() {
+    let (_gateway, client, _) = broker("max_packet_bytes = \"64KiB\"").await;
+    for version in VERSIONS {
+        let topic = format!("bound/{version}");
+        let mut consumer = client.consume(&["consume", &topic]).await;
+        let large = Message::new(&topic, vec![b'x'; 100_000]);
+        let impatient = ["--version", version, "--timeout", "2"];
+        let outcomes = client.try_publish(&impatient, &[large]).await;
+        assert!(!outcomes[0].ok(), "{outcomes:?}");
+        let fitting = vec![b'x'; 60_000];
+        client.publish(&["--version", version], &[Message::new(&topic, &fitting)]).await;
+        assert_eq!(consumer.take(1).await[0].payload, fitting);
+    }
 }

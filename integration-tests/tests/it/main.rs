@@ -20,5 +20,6 @@ mod listener;
 mod matrix;
 mod peers;
 mod process;
+mod rumqttd;
 mod support;
 mod traps;

@@ -176,7 +176,7 @@ async fn an_event_stream_resumes() {
 async fn a_fallback_takes_what_no_other_route_took() {
     let port = free_port();
     let mut sink = HttpSink::start().await;
-    let to = |path: &str| format!("{{ adapter = \"target\", path = \"{path}/{{rest...}}\" }}");
+    let to = |path: &str| format!("{{ adapter = \"target\", path = \"{path}/{{rest}}\" }}");
     let _gateway = Transload::start(
         &[
             devices(port, "local = false").as_str(),

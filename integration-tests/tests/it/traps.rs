@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use transload_integration_tests::{
-    HttpSink, Message, Mosquitto, Nats, Python, RabbitMq, Transload, curl, free_port, texts,
+    HttpSink, Message, Mosquitto, Nats, Python, RabbitMq, Transload, curl, free_port, texts, wait,
 };
 
 use crate::support::{client, devices, first_of_each, numbered, numbers, route, web};
@@ -50,31 +50,45 @@ async fn a_negative_confirmation_is_no_delivery() {
     assert_eq!(received, numbers(0..5), "everything arrived once there was room");
 }
 
-/// A message that the exchange can route nowhere is returned, which is no delivery either where
-/// the route says `mandatory`.
+/// A message that the exchange can route nowhere comes back with a positive confirmation: where the
+/// route says `mandatory`, it goes to the dead letters and does not count as delivered.
 #[tokio::test]
 async fn a_returned_message_is_no_delivery() {
     let broker = RabbitMq::shared().await;
     let exchange = "trap-returned";
     broker.client().ask(&["exchange", exchange]).await;
+    let bind = ["declare", "trap-returned", "--bind", exchange, "trap.wanted"];
+    broker.client().ask(&bind).await;
     let port = free_port();
     let to = format!("{{ adapter = \"services\", exchange = \"{exchange}\", mandatory = true }}");
     let gateway = Transload::start(
         &[
             devices(port, ""),
             client("services", "amqp", &broker.url(), ""),
-            route("r", "devices", "trap/#", &to, "attempts = 1000"),
+            route("r", "devices", "trap/#", &to, ""),
         ]
         .concat(),
     )
     .await;
     gateway.until_up("services").await;
-    Python::mqtt(&format!("127.0.0.1:{port}")).publish(&[], &numbered("trap/m", 0..3)).await;
-    let arguments = ["consume", "trap-returned", "--declare", "--bind", exchange, "#"];
-    let mut consumer = broker.client().consume(&arguments).await;
-    let mut received = first_of_each(&consumer.take(3).await);
-    received.sort();
-    assert_eq!(received, numbers(0..3));
+    // Returned and wanted messages alternate, so that one cannot be taken for the other.
+    let messages: Vec<_> = (0..20)
+        .map(|number| if number % 2 == 0 { "trap/wanted" } else { "trap/unwanted" })
+        .map(|address| Message::new(address, address))
+        .collect();
+    let device = Python::mqtt(&format!("127.0.0.1:{port}"));
+    device.publish(&["--pipelined"], &messages).await;
+    for (outcome, expected) in [("delivered", 10.0), ("dead_lettered", 10.0)] {
+        wait::until(format!("{expected} messages to be {outcome}"), || async {
+            let label = format!("outcome=\"{outcome}\"");
+            let count = gateway.metric("transload_messages_finished_total", &label).await?;
+            (count > expected - 0.5).then(|| assert!(count < expected + 0.5, "{count} {outcome}"))
+        })
+        .await;
+    }
+    let mut consumer = broker.client().consume(&["consume", "trap-returned"]).await;
+    assert_eq!(texts(&consumer.take(10).await), ["trap/wanted"; 10]);
+    consumer.stays_at(10).await;
 }
 
 /// A routing key of more than 255 bytes would make the broker close the channel, and with it what
@@ -113,7 +127,7 @@ async fn a_message_that_amqp_cannot_carry_harms_no_other() {
         let count = gateway.metric("transload_messages_finished_total", "dead_lettered").await?;
         (count >= 1.0).then_some(())
     };
-    transload_integration_tests::wait::until("the dead letter", dead).await;
+    wait::until("the dead letter", dead).await;
 }
 
 /// rumqttd acknowledges what nobody has seen; a kill then loses it. With a route that is `stored`,

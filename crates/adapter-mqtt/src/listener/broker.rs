@@ -11,6 +11,7 @@ use transload_routing::{Index, Pattern};
 
 use super::{
     config::Config,
+    outgoing::InFlight,
     persist::SessionTable,
     retained::{Kept, Retained},
     session::{self, Offer, Queued, Session},
@@ -91,7 +92,11 @@ impl Broker {
             for (filter, subscription) in stored.subscriptions.values() {
                 self.subscriptions.add(filter, &session, *subscription, &self.context).await?;
             }
-            let state = State { subscriptions: stored.subscriptions, ..State::default() };
+            let state = State {
+                subscriptions: stored.subscriptions,
+                in_flight: InFlight::after_restart(),
+                ..State::default()
+            };
             self.sessions.restore(session, Box::new(state), stored.keep_for);
         }
         Ok(())

@@ -28,6 +28,12 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
+    /// After a restart, when it is not known which identifiers the client still takes for those of
+    /// before: begins at any, so that a message is unlikely to be taken for an earlier one.
+    pub(super) fn after_restart() -> Self {
+        Self { last_id: fastrand::u16(..), ..Self::default() }
+    }
+
     /// How many are on their way.
     pub(super) fn len(&self) -> usize {
         self.sent.len()

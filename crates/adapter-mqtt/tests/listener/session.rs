@@ -9,8 +9,8 @@ use rumqttc::{
         v5::{self, ConnectProperties, Packet},
     },
 };
-use transload_adapter::Event;
-use transload_delivery::MemoryStore;
+use transload_adapter::{Event, store::Store};
+use transload_delivery::{JournalStore, MemoryStore, journal::JournalSettings};
 
 use crate::common::{
     V4, V5, connect_properties, start, start_with, until, v4_connect, v5_connect, v5_persistent,
@@ -330,7 +330,23 @@ async fn a_subscriber_that_does_not_read_costs_a_bounded_number_of_messages_of_q
 #[tokio::test]
 async fn sessions_subscriptions_and_retained_messages_outlive_the_listener() {
     let store = Arc::new(MemoryStore::new());
-    let listener = start_with("", store.clone()).await;
+    before_the_restart(store.clone()).await;
+    after_the_restart(store).await;
+}
+
+#[tokio::test]
+async fn on_disk_they_outlive_the_process() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || JournalStore::open(directory.path(), JournalSettings::default()).unwrap();
+    let store = Arc::new(open());
+    before_the_restart(store.clone()).await;
+    store.close().await.unwrap();
+    drop(store);
+    after_the_restart(Arc::new(open())).await;
+}
+
+async fn before_the_restart(store: Arc<dyn Store>) {
+    let listener = start_with("", store).await;
     let (mut client, _) = persistent(&listener, true).await;
     client.subscribe_with(vec![crate::common::v5_filter("t/+", QoS::AtLeastOnce)], Some(5)).await;
     client.listen("$share/g/s", QoS::AtLeastOnce).await;
@@ -350,7 +366,9 @@ async fn sessions_subscriptions_and_retained_messages_outlive_the_listener() {
     tasks.close();
     drop(listener);
     crate::common::soon("the end of all tasks", tasks.wait()).await;
+}
 
+async fn after_the_restart(store: Arc<dyn Store>) {
     let listener = start_with("", store).await;
     let mut publisher = listener.v5("p").await;
     for (topic, wanted) in [("t/2", true), ("s", true), ("gone", false)] {

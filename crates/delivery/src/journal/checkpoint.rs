@@ -29,6 +29,7 @@ use transload_envelope::{
 };
 
 use super::{
+    disk,
     index::{Block, Index},
     segment,
     settings::OpenError,
@@ -66,6 +67,11 @@ pub(crate) fn path(directory: &Path) -> PathBuf {
     directory.join("checkpoint")
 }
 
+/// A file that takes space to be given up when there is none.
+pub(crate) fn reserve(directory: &Path) -> PathBuf {
+    directory.join("reserve")
+}
+
 /// The file while it is being written.
 pub(crate) fn temporary(directory: &Path) -> PathBuf {
     directory.join("checkpoint.tmp")
@@ -77,16 +83,7 @@ impl Writer {
         self.sync()?;
         let shared = Arc::clone(&self.core.shared);
         let (temporary, place) = (temporary(&shared.directory), path(&shared.directory));
-        let outcome = segment::open(&temporary, true).and_then(|file| {
-            file.set_len(0)?;
-            let length = self.save(&file)?;
-            Ok((file, length))
-        });
-        let (file, length) = outcome.map_err(|error| {
-            // What is left of it is overwritten by the next attempt.
-            drop(fs::remove_file(&temporary));
-            Fault::of("cannot write a checkpoint", &error)
-        })?;
+        let (file, length) = self.save_with_reserve(&temporary)?;
         shared
             .disk
             .sync(&file)
@@ -99,10 +96,61 @@ impl Writer {
             let mut figures = lock(&shared.figures);
             figures.checkpoints = figures.checkpoints.saturating_add(1);
         }
-        self.delete_dead()
+        self.delete_dead()?;
+        self.keep_reserve();
+        Ok(())
     }
 
-    fn save(&self, file: &File) -> io::Result<u64> {
+    /// Writes the file, and gives up the reserve for it where there is no other space: what it
+    /// takes to clean up must not hang on there being space.
+    fn save_with_reserve(&mut self, temporary: &Path) -> Result<(File, u64), Fault> {
+        let mut outcome = self.save(temporary);
+        if outcome.as_ref().is_err_and(disk::is_full) {
+            let reserve = reserve(&self.core.shared.directory);
+            if fs::remove_file(&reserve).is_ok() {
+                self.reserve_bytes = 0;
+                outcome = self.save(temporary);
+            }
+        }
+        outcome.map_err(|error| {
+            // What is left of it is overwritten by the next attempt.
+            drop(fs::remove_file(temporary));
+            Fault::of("cannot write a checkpoint", &error)
+        })
+    }
+
+    /// Sees to it that the reserve has room for a checkpoint; without space, it is tried again
+    /// after the next checkpoint.
+    pub(crate) fn keep_reserve(&mut self) {
+        let shared = &self.core.shared;
+        let least = (shared.settings.segment_bytes / 64).max(self.checkpoint_bytes);
+        if self.reserve_bytes >= least {
+            return;
+        }
+        let wanted = least.saturating_mul(5) / 4;
+        let path = reserve(&shared.directory);
+        let zeros = vec![0; usize::try_from(wanted).unwrap_or(0)];
+        let written =
+            segment::open(&path, true).and_then(|file| shared.disk.write(&file, &zeros, 0));
+        match written {
+            Ok(()) => self.reserve_bytes = wanted,
+            Err(error) => {
+                tracing::info!(%error, "There is no space for the journal's reserve.");
+                drop(fs::remove_file(&path));
+                self.reserve_bytes = 0;
+            }
+        }
+        self.count_bytes();
+    }
+
+    fn save(&self, temporary: &Path) -> io::Result<(File, u64)> {
+        let file = segment::open(temporary, true)?;
+        file.set_len(0)?;
+        let length = self.save_to(&file)?;
+        Ok((file, length))
+    }
+
+    fn save_to(&self, file: &File) -> io::Result<u64> {
         let mut out =
             Checked { out: io::BufWriter::new(file), crc: crc32fast::Hasher::new(), length: 0 };
         let mut piece = Vec::from(MAGIC);

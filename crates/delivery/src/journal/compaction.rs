@@ -235,7 +235,7 @@ impl Writer {
         let segments = lock(&self.core.shared.segments);
         let (bytes, live) = segments.totals();
         let waste = bytes.saturating_sub(live);
-        let worth = self.core.shared.settings.segment_bytes.saturating_mul(4).max(bytes / 2);
+        let worth = self.core.shared.settings.waste_bytes_max.max(bytes / 2);
         let mut dead = 0_u64;
         let mut best: Option<(u64, u32)> = None;
         for (number, segment) in segments.sealed() {

@@ -15,8 +15,11 @@ use super::{queue::DiskQueue, record, runs::Runs, table::DiskTable};
 /// Tells whoever waits for something to be durable.
 pub(crate) type Waiter = oneshot::Sender<Result<(), StoreError>>;
 
+/// A share, and when it is to be settled.
+pub(crate) type SharePart = (Share, SettleOn);
+
 /// A queue, and the share that is to be settled for it.
-pub(crate) type Target = (Arc<DiskQueue>, Option<(Share, SettleOn)>);
+pub(crate) type Target = (Arc<DiskQueue>, Option<SharePart>);
 
 /// A message that is to be in some queues.
 #[derive(Debug)]

@@ -20,6 +20,7 @@
 //! ```text
 //! lock              held by the process that has the store open
 //! checkpoint        what lived at one point of the log, see `checkpoint`
+//! reserve           space for a checkpoint, given up when the disk is full
 //! 00000001.journal  segments, numbered from 1; the log from the checkpoint on is read at opening
 //! *.damaged         copies of damaged segments that were set aside
 //! ```
@@ -47,6 +48,8 @@ mod segment;
 mod settings;
 mod store;
 mod table;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use self::{

@@ -69,8 +69,11 @@ impl Drop for Lease<'_> {
         }
         let mut state = self.queue.lock();
         state.backlog.release(taken.iter().map(|one| one.place.position));
-        let shares = taken.into_iter().filter_map(|one| Some((one.place.position, one.share?)));
-        state.shares.extend(shares);
+        // The shares of a queue that was removed meanwhile are released with `taken`.
+        if !state.backlog.removed {
+            let shares = taken.into_iter().filter_map(|one| Some((one.place.position, one.share?)));
+            state.shares.extend(shares);
+        }
         drop(state);
         self.queue.arrived.notify_waiters();
     }

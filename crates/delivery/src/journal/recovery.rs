@@ -16,6 +16,7 @@ use bytes::Bytes;
 
 use super::{
     checkpoint::{self, Saved},
+    disk::Disk,
     index::Location,
     record,
     replay::{End, Replay},
@@ -46,6 +47,7 @@ pub(crate) fn io_error<'a>(
 }
 
 struct Recovery<'a> {
+    disk: &'a dyn Disk,
     directory: &'a Path,
     settings: JournalSettings,
     headers: BTreeMap<u32, Header>,
@@ -56,7 +58,11 @@ struct Recovery<'a> {
 }
 
 /// Reads a directory, and makes it if it is not there.
-pub(crate) fn recover(directory: &Path, settings: JournalSettings) -> Result<Recovered, OpenError> {
+pub(crate) fn recover(
+    directory: &Path,
+    settings: JournalSettings,
+    disk: &dyn Disk,
+) -> Result<Recovered, OpenError> {
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(0o700);
     builder.create(directory).map_err(io_error("create", directory))?;
@@ -69,6 +75,7 @@ pub(crate) fn recover(directory: &Path, settings: JournalSettings) -> Result<Rec
         _ => {}
     }
     let mut recovery = Recovery {
+        disk,
         directory,
         settings,
         headers: BTreeMap::new(),
@@ -200,7 +207,7 @@ impl Recovery<'_> {
         let aside = unused(&file);
         tracing::error!(%error, copy = %aside.display(), "Cutting a damaged segment off.");
         fs::copy(&file, &aside).map_err(io_error("copy", &file))?;
-        sync(&aside)?;
+        self.sync(&aside)?;
         if offset < HEADER as u64 {
             fs::remove_file(&file).map_err(io_error("remove", &file))?;
             self.lengths.remove(&number);
@@ -215,10 +222,16 @@ impl Recovery<'_> {
         let opened = segment::open(&file, false).map_err(io_error("open", &file))?;
         opened
             .set_len(offset)
-            .and_then(|()| opened.sync_all())
+            .and_then(|()| self.disk.sync(&opened))
             .map_err(io_error("cut off", &file))?;
         self.lengths.insert(number, offset);
         Ok(())
+    }
+
+    /// Makes a file durable: what was read from the system's cache may not be on the disk.
+    fn sync(&self, path: &Path) -> Result<(), OpenError> {
+        let file = segment::open(path, false).map_err(io_error("open", path))?;
+        self.disk.sync(&file).map_err(io_error("sync", path))
     }
 
     /// Checks all records before the checkpoint.
@@ -283,7 +296,7 @@ impl Recovery<'_> {
         let bytes = read_at(&self.path(number), start, length.saturating_sub(start))?;
         self.replayed = self.replayed.saturating_add(length.saturating_sub(start));
         let End::Bad { offset, reason } = replay.segment(number, header.salt, start, &bytes) else {
-            return if is_last { sync(&self.path(number)) } else { Ok(()) };
+            return if is_last { self.sync(&self.path(number)) } else { Ok(()) };
         };
         let skip = usize::try_from(offset.saturating_sub(start)).unwrap_or(usize::MAX);
         let behind = bytes.slice(skip.min(bytes.len())..);
@@ -381,11 +394,6 @@ fn read_at(path: &Path, at: u64, length: u64) -> Result<Bytes, OpenError> {
     });
     read.map_err(io_error("read", path))?;
     Ok(bytes.into())
-}
-
-/// Makes a file durable: what was read from the system's cache may not be on the disk.
-fn sync(path: &Path) -> Result<(), OpenError> {
-    segment::open(path, false).and_then(|file| file.sync_all()).map_err(io_error("sync", path))
 }
 
 /// A name beside a file that nothing has yet.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! header   magic "TRLDSEG\n", format version u32, number u32, first sequence u64, salt u64,
-//!          crc u32 of all that; then records
+//!          crc u32 of all that; then records. This form stays in all versions.
 //! ```
 
 use std::{
@@ -57,10 +57,6 @@ impl Header {
         if *magic != MAGIC {
             return Err(BadHeader::Damaged("this is no segment of a journal"));
         }
-        let version = u32::from_le_bytes(*version);
-        if version != VERSION {
-            return Err(BadHeader::Version(version));
-        }
         let (number, rest) = rest.split_first_chunk::<4>().ok_or_else(short)?;
         let (first_sequence, rest) = rest.split_first_chunk::<8>().ok_or_else(short)?;
         let (salt, rest) = rest.split_first_chunk::<8>().ok_or_else(short)?;
@@ -68,6 +64,10 @@ impl Header {
         let covered = bytes.get(..HEADER.saturating_sub(4)).ok_or_else(short)?;
         if crc32fast::hash(covered) != u32::from_le_bytes(*crc) {
             return Err(BadHeader::Damaged("the checksum of the header is wrong"));
+        }
+        let version = u32::from_le_bytes(*version);
+        if version != VERSION {
+            return Err(BadHeader::Version(version));
         }
         Ok(Self {
             number: u32::from_le_bytes(*number),

@@ -11,6 +11,9 @@ pub struct JournalSettings {
     /// room (`done`, deletions, cleaning up) goes on: for that, the last two segments' worth, or a
     /// quarter of the bound if that is less, is kept free.
     pub disk_bytes_max: u64,
+    /// How many bytes in segments of which something lives may not live, before segments of which
+    /// at most half lives are emptied; half of all files if that is more.
+    pub waste_bytes_max: u64,
     /// How many bytes may have been handed over without being on disk; `append` waits at it.
     pub hand_over_bytes_max: u32,
     /// How many messages may have been handed over without being on disk.
@@ -30,6 +33,7 @@ impl Default for JournalSettings {
         Self {
             segment_bytes: 64 << 20,
             disk_bytes_max: 16 << 30,
+            waste_bytes_max: 256 << 20,
             hand_over_bytes_max: 16 << 20,
             hand_over_messages_max: 65_536,
             cache_bytes_max: 32 << 20,

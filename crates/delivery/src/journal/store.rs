@@ -19,7 +19,7 @@ use super::{
     checkpoint,
     core::{AnyQueue, Core, Registry, Shared},
     disk::{Disk, RealDisk},
-    items::{Item, Message, Then, Waiter},
+    items::{Item, Message, SharePart, Target, Then, Waiter},
     queue::DiskQueue,
     record::{self, Kind},
     recovery::{self, Recovered},
@@ -61,7 +61,47 @@ struct ToMemory {
     queue: Arc<MemoryQueue>,
     envelope: Envelope,
     arguments: Arguments,
-    share: Option<(transload_adapter::Share, transload_adapter::store::SettleOn)>,
+    share: Option<SharePart>,
+}
+
+/// The queues that one record names.
+#[derive(Debug, Default)]
+struct Round {
+    targets: Vec<Target>,
+    encoded: Vec<u8>,
+}
+
+impl Round {
+    fn add(&mut self, queue: Arc<DiskQueue>, arguments: &Arguments, share: Option<SharePart>) {
+        put_varint(queue.number().into(), &mut self.encoded);
+        let mut encoded = Vec::new();
+        encode_arguments(arguments, &mut encoded);
+        put_bytes(&encoded, &mut self.encoded);
+        self.targets.push((queue, share));
+    }
+}
+
+impl Prepared {
+    /// Adds the record of a message.
+    fn add(&mut self, envelope: &Envelope, round: Round, now: Timestamp) -> Result<(), StoreError> {
+        let Round { targets, encoded } = round;
+        let start = self.bytes.len();
+        record::write(Kind::Append, &mut self.bytes, |into| {
+            // The record's own sequence is the message's position.
+            put_varint(0, into);
+            put_zigzag(now.unix_ms, into);
+            put_varint(u64::try_from(targets.len()).unwrap_or(u64::MAX), into);
+            into.extend_from_slice(&encoded);
+            encode(envelope, into);
+        });
+        let range = start..self.bytes.len();
+        if range.len() > record::RECORD_BYTES_MAX {
+            return Err(StoreError::Full("a message is larger than the journal takes".into()));
+        }
+        let size = u32::try_from(envelope.size()).unwrap_or(u32::MAX);
+        self.records.push((Item::Message(Message { stored_at: now, size, targets }), range));
+        Ok(())
+    }
 }
 
 impl JournalStore {
@@ -79,7 +119,7 @@ impl JournalStore {
         if !(1..=1 << 30).contains(&settings.segment_bytes) {
             return Err(OpenError::Settings("a segment has between one byte and 1 GiB"));
         }
-        let recovered = recovery::recover(directory, settings)?;
+        let recovered = recovery::recover(directory, settings, &*disk)?;
         let Recovered { lock, mut saved, segments, figures, replayed, set_aside } = recovered;
         let checkpoint_bytes = saved.bytes;
         let (next_sequence, next_disk) = (saved.next_sequence, saved.next_queue);
@@ -107,7 +147,9 @@ impl JournalStore {
             compaction: None,
             since_checkpoint: replayed,
             checkpoint_bytes,
+            reserve_bytes: 0,
         };
+        writer.keep_reserve();
         writer.count_bytes();
         if set_aside {
             let fresh = writer.next_segment().and_then(|()| writer.checkpoint());
@@ -217,9 +259,10 @@ impl JournalStore {
         let mut prepared = Prepared::default();
         let now = Timestamp::now();
         for Append { envelope, to } in batch {
-            let mut targets = Vec::new();
-            let mut encoded = Vec::new();
-            let mut count = 0_u64;
+            // A record names a queue once, since a queue knows a message by its record. A message
+            // that goes to a queue twice, with other arguments perhaps, has two records.
+            let mut rounds: Vec<Round> = Vec::new();
+            let mut seen: HashMap<u32, usize> = HashMap::new();
             for target in to {
                 let queue = lock(&self.core.registry).by_id.get(&target.queue.0).cloned();
                 match queue {
@@ -232,34 +275,20 @@ impl JournalStore {
                         share: target.share,
                     }),
                     Some(AnyQueue::Disk(queue)) => {
-                        put_varint(target.queue.0.into(), &mut encoded);
-                        let mut arguments = Vec::new();
-                        encode_arguments(&target.arguments, &mut arguments);
-                        put_bytes(&arguments, &mut encoded);
-                        targets.push((queue, target.share));
-                        count = count.saturating_add(1);
+                        let round = seen.entry(target.queue.0).or_default();
+                        if rounds.len() <= *round {
+                            rounds.push(Round::default());
+                        }
+                        if let Some(round) = rounds.get_mut(*round) {
+                            round.add(queue, &target.arguments, target.share);
+                        }
+                        *round = round.saturating_add(1);
                     }
                 }
             }
-            if targets.is_empty() {
-                continue;
+            for round in rounds {
+                prepared.add(&envelope, round, now)?;
             }
-            let start = prepared.bytes.len();
-            record::write(Kind::Append, &mut prepared.bytes, |into| {
-                // The record's own sequence is the message's position.
-                put_varint(0, into);
-                put_zigzag(now.unix_ms, into);
-                put_varint(count, into);
-                into.extend_from_slice(&encoded);
-                encode(&envelope, into);
-            });
-            let range = start..prepared.bytes.len();
-            if range.len() > record::RECORD_BYTES_MAX {
-                return Err(StoreError::Full("a message is larger than the journal takes".into()));
-            }
-            let size = u32::try_from(envelope.size()).unwrap_or(u32::MAX);
-            let message = Message { stored_at: now, size, targets };
-            prepared.records.push((Item::Message(message), range));
         }
         Ok(prepared)
     }

@@ -27,6 +27,7 @@ use super::{
     queue::DiskQueue,
     record,
     segment::{self, HEADER, Header, Segment},
+    settings::Health,
 };
 use crate::sync::lock;
 
@@ -80,6 +81,8 @@ pub(crate) struct Writer {
     pub(crate) since_checkpoint: u64,
     /// The size of the last checkpoint.
     pub(crate) checkpoint_bytes: u64,
+    /// The size of the file that is given up when there is no space for a checkpoint.
+    pub(crate) reserve_bytes: u64,
 }
 
 /// Fails the store if the writer panics.
@@ -129,8 +132,10 @@ impl Writer {
     }
 
     fn note_full(&mut self, reason: Text) {
-        tracing::warn!(reason = &*reason, "There is no space for the journal.");
         self.compaction = None;
+        if self.core.shared.health() == Health::Ready {
+            tracing::warn!(reason = &*reason, "There is no space for the journal.");
+        }
         if let Some(until) = Instant::now().checked_add(FULL_DELAY) {
             self.core.shared.set_full(reason, until);
         }
@@ -297,7 +302,7 @@ impl Writer {
     pub(crate) fn count_bytes(&self) {
         let shared = &self.core.shared;
         let (bytes, live) = lock(&shared.segments).totals();
-        let bytes = bytes.saturating_add(self.checkpoint_bytes);
+        let bytes = bytes.saturating_add(self.checkpoint_bytes).saturating_add(self.reserve_bytes);
         shared.set_disk_bytes(bytes);
         let mut figures = lock(&shared.figures);
         figures.disk_bytes = bytes;

@@ -31,6 +31,8 @@ pub(super) struct Check<'a> {
     pub(super) hidden_texts: Vec<(String, String)>,
     /// Lines of files that could not be parsed.
     pub(super) broken_lines: HashSet<(FileId, usize)>,
+    /// Where in a file a bracket is opened that is never closed.
+    pub(super) unclosed: HashMap<FileId, usize>,
     /// Files in which a line could not be parsed, so that something may seem to be missing.
     pub(super) broken_files: HashSet<FileId>,
     /// Strings that had a variable in them, so that places inside them are not known.
@@ -52,6 +54,7 @@ impl<'a> Check<'a> {
             hidden_spans: Vec::new(),
             hidden_texts: Vec::new(),
             broken_lines: HashSet::new(),
+            unclosed: HashMap::new(),
             broken_files: HashSet::new(),
             expanded: HashSet::new(),
             schemas: HashMap::new(),
@@ -64,14 +67,16 @@ impl<'a> Check<'a> {
         Rc::clone(entry.or_insert_with(|| Rc::new(KindSchemas::new(kind))))
     }
 
-    /// Notes a finding, unless it is about a line that could not be parsed anyway.
+    /// Notes a finding, unless it is about a line that could not be parsed anyway, or about what a
+    /// bracket that is never closed has taken in.
     pub(super) fn report(&mut self, finding: Finding) {
         if let Some(place) = &finding.place {
             let line =
                 || self.sources.get(place.file).map(|file| file.position(place.span.start).line);
             let broken = self.broken_files.contains(&place.file)
                 && line().is_some_and(|line| self.broken_lines.contains(&(place.file, line)));
-            if broken {
+            let unclosed = self.unclosed.get(&place.file);
+            if broken || unclosed.is_some_and(|open| place.span.start > *open) {
                 return;
             }
         }

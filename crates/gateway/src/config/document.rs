@@ -33,21 +33,30 @@ impl<'a> Check<'a> {
         let (root, errors) = DeTable::parse_recoverable(text);
         let mut root = root.into_inner();
         self.hide_secrets(file, &mut root);
-        self.report_syntax(file, &errors);
+        self.report_syntax(file, &root, &errors);
         self.expand(file, &mut root);
         root
     }
 
-    /// Reports one fault for each line: what follows on it is a consequence.
-    fn report_syntax(&mut self, file: FileId, errors: &[toml::de::Error]) {
+    /// Reports one fault for each line: what follows on it is a consequence. Of what stands behind
+    /// a bracket that is never closed, nothing is said, since all of it belongs to the bracket.
+    fn report_syntax(&mut self, file: FileId, root: &DeTable<'_>, errors: &[toml::de::Error]) {
+        let Some(source) = self.sources.get(file) else { return };
+        let unclosed = if errors.is_empty() { None } else { tree::unclosed(root, &source.text) };
         let mut lines = HashSet::new();
         for error in errors {
             let span = error.span().unwrap_or(0..0);
-            let Some(source) = self.sources.get(file) else { continue };
-            let line = source.position(span.start).line;
-            if lines.insert(line) {
+            let consequence = unclosed.as_ref().is_some_and(|open| span.start > open.start);
+            if !consequence && lines.insert(source.position(span.start).line) {
                 self.findings.push(Finding::error(Place { file, span }, error.message()));
             }
+        }
+        if let Some(span) = unclosed {
+            self.unclosed.insert(file, span.start);
+            let bracket = source.text.get(span.clone()).unwrap_or_default();
+            let message = format!("this `{bracket}` is never closed");
+            lines.insert(source.position(span.start).line);
+            self.findings.push(Finding::error(Place { file, span }, message));
         }
         if !lines.is_empty() {
             self.broken_files.insert(file);

@@ -132,6 +132,37 @@ pub(super) fn key_span(table: &DeTable<'_>, key: &str) -> Option<Range<usize>> {
     table.keys().find(|known| known.get_ref() == key).map(Spanned::span)
 }
 
+/// The opening bracket of an array or inline table that is not closed, and so takes in what follows.
+pub(super) fn unclosed(table: &DeTable<'_>, text: &str) -> Option<Range<usize>> {
+    let open = |value: &Value<'_>| {
+        let span = value.span();
+        let part = text.get(span.clone())?.trim_end();
+        let closed = match value.get_ref() {
+            // The span of an array of tables is its header, of which this is the start.
+            DeValue::Array(_) => part.ends_with(']') || part == "[[" || !part.starts_with('['),
+            DeValue::Table(_) => part.ends_with('}') || !part.starts_with('{'),
+            DeValue::String(_)
+            | DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_) => true,
+        };
+        (!closed).then(|| span.start..span.start + 1)
+    };
+    let inner = |value: &Value<'_>| match value.get_ref() {
+        DeValue::Table(table) => unclosed(table, text),
+        DeValue::Array(list) => list.iter().find_map(|element| {
+            element.get_ref().as_table().and_then(|table| unclosed(table, text))
+        }),
+        DeValue::String(_)
+        | DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_) => None,
+    };
+    table.values().find_map(|value| open(value).or_else(|| inner(value)))
+}
+
 /// Is called with the key that a string stands under, its place and the string.
 pub(super) type StringVisitor<'v, 't> = dyn FnMut(&str, Range<usize>, &mut Cow<'t, str>) + 'v;
 

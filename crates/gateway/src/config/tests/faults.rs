@@ -49,6 +49,14 @@ fn syntax() {
     one("password = \"x\ntimeout = \"5s\"\n", "7:14 invalid basic string, expected `\"`");
     one("timeout = \"5s\"\ntimeout = \"6s\"\n", "8:1 duplicate key");
     one("timeout \"5s\"\n", "7:9 key with no value, expected `=`");
+    one(
+        "[[route]]\nname = \"r\"\nmatch = [\"a\", \"b\"\nto = \"dor\"\n\n[[route]]\nname = \"r\"\n",
+        "9:9 this `[` is never closed",
+    );
+    one(
+        "[[route]]\nname = \"r\"\nto = { adapter = \"dor\"\n\n[[route]]\nname = \"r\"\n",
+        "9:6 this `{` is never closed",
+    );
     let both = check("[gateway]\na = \nb = \"x\nc = 1\nd = 2 3\n");
     assert_eq!(both.report.errors(), 4, "{:?}", findings(&both));
 }

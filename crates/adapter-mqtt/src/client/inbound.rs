@@ -1,0 +1,466 @@
+//! Messages from a broker.
+//!
+//! Invariants:
+//! - One task owns the connection and always reads it, whatever `receive` does, unless messages
+//!   that must not be dropped fill the queue; a broker of MQTT 5 never sends so many.
+//! - A message is acknowledged when its receipt is settled, in the order in which messages came.
+//! - MQTT knows no negative acknowledgement: a message that is released is offered again here, and
+//!   what is never settled comes again with the next connection.
+
+use std::{collections::VecDeque, pin::pin, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep_until},
+};
+use transload_adapter::{
+    Context, Delivery, Event, Inbound, Receipt, ReceiveError, Settled, Settlement, SettlementQueue,
+    SettlementSender, Tag,
+};
+use transload_envelope::{Envelope, Origin};
+
+use super::{
+    error::Broken,
+    link::Link,
+    wire::{Handle, Received, Step, Wire},
+};
+use crate::{codec::QoS, mapping};
+
+/// The tag of messages that nobody waits for an acknowledgement of.
+const UNACKNOWLEDGED: Tag = Tag(0);
+
+/// How many settlements are applied at once.
+const RUN_MAX: usize = 256;
+
+/// How long to wait for room when a released message finds none.
+const ROOM_LATER: Duration = Duration::from_millis(50);
+
+/// How long a goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+#[derive(Debug)]
+struct Arrival {
+    tag: Tag,
+    envelope: Envelope,
+}
+
+/// Takes messages from the queue.
+pub(super) struct ClientInbound {
+    queue: mpsc::Receiver<Arrival>,
+    settle: SettlementSender,
+    context: Context,
+    link: Arc<Link>,
+    /// Waits for a credit, so that a dropped `receive` loses nothing.
+    pending: Option<Arrival>,
+}
+
+/// The task that owns the connection.
+pub(super) struct Driver {
+    wire: Wire,
+    handle: Handle,
+    /// Gone when nothing more is to be handed over.
+    queue: Option<mpsc::Sender<Arrival>>,
+    /// How many places of the queue are for messages that must not be dropped.
+    reserved: usize,
+    settlements: SettlementQueue,
+    context: Context,
+    link: Arc<Link>,
+    unsettled: Unsettled,
+    filters: Vec<(String, QoS)>,
+    subscribed: Option<oneshot::Sender<Result<(), String>>>,
+}
+
+/// Makes the two ends for a connection that has just been made, and subscribes. The receiver tells
+/// what the broker says to the subscriptions.
+pub(super) fn new(
+    (handle, wire): (Handle, Wire),
+    filters: Vec<(String, QoS)>,
+    (reserved, buffer): (usize, usize),
+    context: &Context,
+    link: &Arc<Link>,
+) -> (ClientInbound, Driver, oneshot::Receiver<Result<(), String>>) {
+    let (sender, queue) = mpsc::channel(reserved.saturating_add(buffer).max(1));
+    let (settle, settlements) = transload_adapter::settlement_channel();
+    let (subscribed, answer) = oneshot::channel();
+    if !handle.subscribe(&filters) {
+        link.lose("the client does not take the subscriptions");
+    }
+    let inbound = ClientInbound {
+        queue,
+        settle,
+        context: context.clone(),
+        link: Arc::clone(link),
+        pending: None,
+    };
+    let driver = Driver {
+        wire,
+        handle,
+        queue: Some(sender),
+        reserved,
+        settlements,
+        context: context.clone(),
+        link: Arc::clone(link),
+        unsettled: Unsettled::default(),
+        filters,
+        subscribed: Some(subscribed),
+    };
+    (inbound, driver, answer)
+}
+
+#[async_trait]
+impl Inbound for ClientInbound {
+    async fn receive(
+        &mut self,
+        into: &mut Vec<Delivery>,
+        limit: usize,
+    ) -> Result<usize, ReceiveError> {
+        if self.pending.is_none() {
+            self.pending = self.queue.recv().await;
+        }
+        if self.pending.is_none() {
+            return Err(if self.link.is_lost() {
+                ReceiveError::Disconnected(self.link.reason())
+            } else {
+                ReceiveError::Ended
+            });
+        }
+        // Not bound to the stop signal: what has been read is still handed over.
+        let credits = Arc::clone(&self.context.credits);
+        let mut credit = credits.acquire_owned().await.map_err(|_| ReceiveError::Ended)?;
+        let mut count = 0;
+        while let Some(Arrival { tag, envelope }) = self.pending.take() {
+            let receipt = Receipt::new(tag, credit, self.settle.clone());
+            into.push(Delivery { envelope, receipt });
+            count += 1;
+            let next = if count < limit { self.context.try_credit() } else { None };
+            let Some(next) = next else { break };
+            credit = next;
+            self.pending = self.queue.try_recv().ok();
+        }
+        Ok(count)
+    }
+}
+
+/// What the loop does next.
+enum Next {
+    Step(Result<Step, Broken>),
+    Settled,
+    Due,
+    Room,
+    Stop,
+}
+
+impl Driver {
+    /// Works until the connection is lost, or nothing is wanted any more and all is settled.
+    pub(super) async fn run(mut self) {
+        if let Err(broken) = self.work().await {
+            self.link.lose(broken.reason());
+        }
+    }
+
+    async fn work(&mut self) -> Result<(), Broken> {
+        let mut overflow: Option<Arrival> = None;
+        let mut run = Vec::with_capacity(RUN_MAX);
+        loop {
+            if let (Some(arrival), Some(queue)) = (overflow.take(), &self.queue) {
+                match self.until_room(queue.clone(), &mut run).await {
+                    Next::Room => overflow = self.offer(arrival),
+                    Next::Stop => {
+                        // Nobody will have it, so nobody will settle it: it comes again.
+                        self.queue = None;
+                        self.unsettled.put_off(arrival.tag, Instant::now());
+                    }
+                    Next::Settled => {
+                        overflow = Some(arrival);
+                        self.settle(&mut run)?;
+                    }
+                    Next::Step(_) | Next::Due => overflow = Some(arrival),
+                }
+                if self.link.is_lost() {
+                    return Ok(());
+                }
+                continue;
+            }
+            let step = self.next_step(&mut run).await?;
+            let Some(step) = step else { return self.say_goodbye().await };
+            match step? {
+                Step::Message(received) => overflow = self.take(*received),
+                Step::Subscribed(refusals) => self.answer_subscription(&refusals),
+                Step::Connected(_) | Step::Sent(_) | Step::Acknowledged(..) | Step::Other => {}
+            }
+        }
+    }
+
+    /// Polls the connection until something happens on it, and does everything else meanwhile.
+    /// `None` when the work is done.
+    async fn next_step(
+        &mut self,
+        run: &mut Vec<Settled>,
+    ) -> Result<Option<Result<Step, Broken>>, Broken> {
+        let Self { wire, handle, queue, settlements, context, link, unsettled, .. } = self;
+        let mut poll = pin!(wire.poll());
+        loop {
+            let due = unsettled.next_due();
+            let until = due.unwrap_or_else(|| Instant::now() + ROOM_LATER);
+            let open = queue.is_some();
+            let next = tokio::select! {
+                step = &mut poll => Next::Step(step),
+                count = settlements.recv_many(run, RUN_MAX) => {
+                    if count == 0 { return Ok(None) }
+                    Next::Settled
+                }
+                () = sleep_until(until), if due.is_some() && open => Next::Due,
+                () = context.stop.cancelled(), if open => Next::Stop,
+                () = link.lost() => return Ok(None),
+            };
+            match next {
+                Next::Step(step) => return Ok(Some(step)),
+                Next::Settled => acknowledge(handle, unsettled, run)?,
+                Next::Due => offer_again(unsettled, queue.as_ref()),
+                Next::Stop | Next::Room => *queue = None,
+            }
+            if queue.is_none() && unsettled.nothing_open() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Waits for room in the queue without reading the connection.
+    async fn until_room(&mut self, queue: mpsc::Sender<Arrival>, run: &mut Vec<Settled>) -> Next {
+        tokio::select! {
+            room = queue.reserve() => if room.is_ok() { Next::Room } else { Next::Stop },
+            count = self.settlements.recv_many(run, RUN_MAX) => {
+                if count == 0 { Next::Stop } else { Next::Settled }
+            }
+            () = self.context.stop.cancelled() => Next::Stop,
+            () = self.link.lost() => Next::Stop,
+        }
+    }
+
+    fn settle(&mut self, run: &mut Vec<Settled>) -> Result<(), Broken> {
+        acknowledge(&self.handle, &mut self.unsettled, run)
+    }
+
+    /// Takes a message in; gives back what finds no room and must not be dropped.
+    fn take(&mut self, received: Received) -> Option<Arrival> {
+        let Received { message, packet_id, dup } = received;
+        let origin = Origin::new(self.context.name.clone(), "mqtt", message.topic.clone())
+            .with("qos", i64::from(message.qos.bits()))
+            .with("retain", message.retain)
+            .with("dup", dup);
+        let envelope = mapping::to_envelope(&message, origin);
+        if message.qos == QoS::AtMostOnce {
+            self.take_unacknowledged(envelope);
+            return None;
+        }
+        // After the stop it stays unacknowledged, and comes again.
+        self.queue.as_ref()?;
+        let tag = self.unsettled.enter(packet_id, envelope.clone());
+        self.offer(Arrival { tag, envelope })
+    }
+
+    fn take_unacknowledged(&self, envelope: Envelope) {
+        let fits = |queue: &&mpsc::Sender<Arrival>| queue.capacity() > self.reserved;
+        let sent =
+            self.queue.as_ref().filter(fits).is_some_and(|queue| {
+                queue.try_send(Arrival { tag: UNACKNOWLEDGED, envelope }).is_ok()
+            });
+        if !sent {
+            self.context.observer.count(Event::MessageDropped, 1);
+        }
+    }
+
+    fn offer(&self, arrival: Arrival) -> Option<Arrival> {
+        match self.queue.as_ref()?.try_send(arrival) {
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => None,
+            Err(mpsc::error::TrySendError::Full(arrival)) => Some(arrival),
+        }
+    }
+
+    fn answer_subscription(&mut self, refusals: &[(usize, String)]) {
+        let refusal = refusals.first().map(|(place, reason)| {
+            let filter = self.filters.get(*place).map_or("?", |(filter, _)| filter);
+            format!("{filter}: {reason}")
+        });
+        let result = refusal.map_or(Ok(()), Err);
+        let answer = self.subscribed.take().map(|answer| answer.send(result.clone()));
+        // Nobody waits any more when the answer comes late.
+        if let (Err(reason), None | Some(Err(_))) = (result, answer) {
+            self.link.lose(reason);
+        }
+    }
+
+    /// Lets the last acknowledgements out and leaves; the session stays at the broker.
+    async fn say_goodbye(&mut self) -> Result<(), Broken> {
+        if self.link.is_lost() || !self.handle.disconnect() {
+            return Ok(());
+        }
+        let end = Instant::now() + GOODBYE;
+        while let Ok(Ok(_)) = tokio::time::timeout_at(end, self.wire.poll()).await {}
+        Ok(())
+    }
+}
+
+/// Applies settlements and sends the acknowledgements whose turn it is.
+fn acknowledge(
+    handle: &Handle,
+    unsettled: &mut Unsettled,
+    run: &mut Vec<Settled>,
+) -> Result<(), Broken> {
+    for settled in run.drain(..) {
+        unsettled.settle(settled.tag, &settled.settlement, Instant::now());
+    }
+    while let Some(packet_id) = unsettled.next_acknowledgement() {
+        if !handle.acknowledge(packet_id) {
+            return Err(Broken::Lost("the client takes no acknowledgement".to_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// Hands over again what was released and has waited long enough.
+fn offer_again(unsettled: &mut Unsettled, queue: Option<&mpsc::Sender<Arrival>>) {
+    let Some(queue) = queue else { return };
+    let now = Instant::now();
+    for (tag, envelope) in unsettled.due(now) {
+        if queue.try_send(Arrival { tag, envelope }).is_err() {
+            unsettled.put_off(tag, now + ROOM_LATER);
+        }
+    }
+}
+
+/// The messages that are not acknowledged, in the order in which they came.
+#[derive(Debug, Default)]
+struct Unsettled {
+    /// The tag of the first entry is one more.
+    acknowledged: u64,
+    entries: VecDeque<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    packet_id: u16,
+    state: State,
+    envelope: Envelope,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Handed over.
+    Open,
+    /// To be acknowledged when its turn comes.
+    Done,
+    /// To be handed over again.
+    Released { at: Instant },
+}
+
+impl Unsettled {
+    fn enter(&mut self, packet_id: u16, envelope: Envelope) -> Tag {
+        self.entries.push_back(Entry { packet_id, state: State::Open, envelope });
+        Tag(self.acknowledged + self.entries.len() as u64)
+    }
+
+    fn entry(&mut self, tag: Tag) -> Option<&mut Entry> {
+        let place = tag.0.checked_sub(self.acknowledged + 1)?;
+        self.entries.get_mut(usize::try_from(place).ok()?)
+    }
+
+    fn settle(&mut self, tag: Tag, settlement: &Settlement, now: Instant) {
+        let Some(entry) = self.entry(tag) else { return };
+        entry.state = match settlement {
+            Settlement::Accepted
+            | Settlement::Unrouted
+            | Settlement::Replied(_)
+            | Settlement::Rejected { .. } => State::Done,
+            Settlement::Released { after } => State::Released { at: now + *after },
+        };
+    }
+
+    /// Takes the first message out if it can be acknowledged.
+    fn next_acknowledgement(&mut self) -> Option<u16> {
+        let first = self.entries.front().filter(|entry| entry.state == State::Done)?;
+        let packet_id = first.packet_id;
+        self.entries.pop_front();
+        self.acknowledged += 1;
+        Some(packet_id)
+    }
+
+    /// When the first released message is to be handed over again.
+    fn next_due(&self) -> Option<Instant> {
+        let due = |entry: &Entry| match entry.state {
+            State::Released { at } => Some(at),
+            State::Open | State::Done => None,
+        };
+        self.entries.iter().filter_map(due).min()
+    }
+
+    /// The released messages whose time has come; they are open again.
+    fn due(&mut self, now: Instant) -> Vec<(Tag, Envelope)> {
+        let first = self.acknowledged + 1;
+        let mut due = Vec::new();
+        for (tag, entry) in (first..).zip(&mut self.entries) {
+            if matches!(entry.state, State::Released { at } if at <= now) {
+                entry.state = State::Open;
+                due.push((Tag(tag), entry.envelope.clone()));
+            }
+        }
+        due
+    }
+
+    fn put_off(&mut self, tag: Tag, at: Instant) {
+        if let Some(entry) = self.entry(tag) {
+            entry.state = State::Released { at };
+        }
+    }
+
+    /// Whether nobody holds a receipt any more.
+    fn nothing_open(&self) -> bool {
+        self.entries.iter().all(|entry| entry.state != State::Open)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn envelope() -> Envelope {
+        Envelope::new(Origin::new("a", "mqtt", "t"), "x")
+    }
+
+    #[test]
+    fn acknowledgements_leave_in_the_order_of_receipt() {
+        let now = Instant::now();
+        let mut unsettled = Unsettled::default();
+        let tags: Vec<_> = [7, 8, 9].map(|id| unsettled.enter(id, envelope())).into();
+        unsettled.settle(tags[2], &Settlement::Accepted, now);
+        assert_eq!(unsettled.next_acknowledgement(), None);
+        unsettled.settle(tags[0], &Settlement::Accepted, now);
+        assert_eq!(unsettled.next_acknowledgement(), Some(7));
+        assert_eq!(unsettled.next_acknowledgement(), None);
+        unsettled.settle(tags[1], &Settlement::Accepted, now);
+        let rest: Vec<_> = std::iter::from_fn(|| unsettled.next_acknowledgement()).collect();
+        assert_eq!(rest, [8, 9]);
+        // A late settlement of a message that is gone changes nothing.
+        unsettled.settle(tags[0], &Settlement::RELEASED, now);
+        assert_eq!(unsettled.next_due(), None);
+    }
+
+    #[test]
+    fn a_released_message_is_offered_again_and_holds_the_others_back() {
+        let now = Instant::now();
+        let mut unsettled = Unsettled::default();
+        let (first, second) = (unsettled.enter(1, envelope()), unsettled.enter(2, envelope()));
+        let after = Duration::from_secs(1);
+        unsettled.settle(first, &Settlement::Released { after }, now);
+        unsettled.settle(second, &Settlement::Accepted, now);
+        assert_eq!(unsettled.next_acknowledgement(), None);
+        assert_eq!(unsettled.next_due(), Some(now + after));
+        assert!(unsettled.due(now).is_empty());
+        let again = unsettled.due(now + after);
+        assert_eq!(again.iter().map(|(tag, _)| *tag).collect::<Vec<_>>(), [first]);
+        unsettled.settle(first, &Settlement::Accepted, now);
+        assert_eq!(unsettled.next_acknowledgement(), Some(1));
+        assert_eq!(unsettled.next_acknowledgement(), Some(2));
+    }
+}

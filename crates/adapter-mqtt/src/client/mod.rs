@@ -1,0 +1,228 @@
+//! A client of another MQTT broker, by `rumqttc`.
+//!
+//! Invariants:
+//! - Two connections: one takes messages in, with a session that the broker keeps, and one
+//!   publishes, without a session. An acknowledgement of one never waits behind a publish.
+//! - Each connection belongs to one task. It is made once; after an error both are thrown away,
+//!   and the gateway decides when new ones are made. The gateway's queues are the truth about what
+//!   has been sent.
+
+mod config;
+mod error;
+mod inbound;
+mod link;
+mod lint;
+mod options;
+mod outbound;
+mod wire;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::time::{Instant, timeout_at};
+use transload_adapter::{
+    Adapter, ConnectError, Context, Endpoints, Inbound, Lint, SourceCapabilities,
+    TargetCapabilities,
+};
+use transload_routing::Pattern;
+use url::Url;
+
+pub use self::config::{
+    ClientConfig, ClientTarget, ProtocolVersion, Subscription, SubscriptionSettings,
+};
+use self::{
+    error::Broken,
+    link::Link,
+    options::{Peer, Purpose},
+    wire::{Handle, Step, Terms, Wire},
+};
+use crate::{codec::QoS, topic::Filter};
+
+/// A client of another MQTT broker.
+#[derive(Debug)]
+pub struct MqttClient;
+
+#[async_trait]
+impl Adapter for MqttClient {
+    const KIND: &'static str = "mqtt";
+    const ROLE_KEY: &'static str = "url";
+    const SUMMARY: &'static str = "a client of another MQTT broker";
+    const TEMPLATED: &'static [&'static str] = &["topic"];
+    type Config = ClientConfig;
+    type Target = ClientTarget;
+
+    fn lint(config: &ClientConfig) -> Vec<Lint> {
+        lint::config(config)
+    }
+
+    fn lint_target(_: &ClientConfig, target: &ClientTarget) -> Vec<Lint> {
+        lint::target(target)
+    }
+
+    fn lint_source(config: &ClientConfig, pattern: &str) -> Vec<Lint> {
+        lint::source(config, pattern)
+    }
+
+    fn describe(config: &ClientConfig) -> String {
+        let version = match config.version {
+            ProtocolVersion::V5 => "5",
+            ProtocolVersion::V311 => "3.1.1",
+        };
+        match Url::parse(config.url.expose()) {
+            Ok(url) => {
+                let host = url.host_str().unwrap_or_default();
+                let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+                format!("{}://{host}{port}, MQTT {version}", url.scheme())
+            }
+            Err(_) => "an unreadable URL".to_owned(),
+        }
+    }
+
+    fn describe_target(_: &ClientConfig, target: &ClientTarget) -> String {
+        let topic = match &target.topic {
+            Some(topic) => format!("topic {topic}"),
+            None => "topic from the address".to_owned(),
+        };
+        match target.qos {
+            Some(qos) => format!("{topic}, QoS {qos}"),
+            None => topic,
+        }
+    }
+
+    fn source(config: &ClientConfig) -> SourceCapabilities {
+        let at_least_once = match &config.subscribe {
+            None => config.qos > 0,
+            Some(some) => some.iter().all(|one| one.qos().unwrap_or(config.qos) > 0),
+        };
+        SourceCapabilities {
+            receives: true,
+            acknowledges: at_least_once && !config.session_expiry.is_zero(),
+            refuses: false,
+            replies: false,
+        }
+    }
+
+    fn target(config: &ClientConfig, target: &ClientTarget) -> TargetCapabilities {
+        TargetCapabilities {
+            sends: true,
+            confirms: target.qos != Some(0),
+            replies: false,
+            carries_headers: config.version == ProtocolVersion::V5,
+        }
+    }
+
+    async fn connect(
+        config: Arc<ClientConfig>,
+        context: Context,
+    ) -> Result<Endpoints<ClientTarget>, ConnectError> {
+        let peer = options::peer(&config).await?;
+        let link = Link::new();
+        let (handle, wire, terms) = open(&config, &peer, &context, Purpose::Sink).await?;
+        let inbound = source(&config, &peer, &context, &link).await?;
+        let settings = outbound::Settings {
+            terms,
+            packet_bytes_max: config.max_packet_bytes.as_usize(),
+            window: usize::from(config.max_inflight.max(1)),
+            confirm_timeout: config.confirm_timeout.get(),
+            link: Arc::clone(&link),
+            observer: Arc::clone(&context.observer),
+        };
+        let (outbound, driver) = outbound::new(handle, wire, settings);
+        context.tasks.spawn(driver.run());
+        Ok(Endpoints {
+            inbound,
+            outbound: Some(Arc::new(outbound)),
+            lost: Box::pin(async move {
+                link.lost().await;
+                link.reason()
+            }),
+        })
+    }
+}
+
+/// Connects once.
+async fn open(
+    config: &ClientConfig,
+    peer: &Peer,
+    context: &Context,
+    purpose: Purpose,
+) -> Result<(Handle, Wire, Terms), ConnectError> {
+    let end = Instant::now() + config.connect_timeout.get();
+    let (handle, mut wire) = options::options(config, peer, &context.name, purpose).wire();
+    loop {
+        match timeout_at(end, wire.poll()).await {
+            Ok(Ok(Step::Connected(terms))) => {
+                tracing::debug!(adapter = %context.name, ?purpose, ?terms, "connected");
+                return Ok((handle, wire, terms));
+            }
+            Ok(Ok(_)) => {}
+            Ok(Err(broken)) => return Err(broken.into()),
+            Err(_) => return Err(Broken::Lost("the broker does not answer".to_owned()).into()),
+        }
+    }
+}
+
+/// Opens the connection that takes messages in, if anything is wanted.
+async fn source(
+    config: &ClientConfig,
+    peer: &Peer,
+    context: &Context,
+    link: &Arc<Link>,
+) -> Result<Option<Box<dyn Inbound>>, ConnectError> {
+    let filters = filters(config, context);
+    if filters.is_empty() {
+        return Ok(None);
+    }
+    let (handle, wire, _) = open(config, peer, context, Purpose::Source).await?;
+    let room = (usize::from(config.max_inflight), config.buffer_messages);
+    let (inbound, driver, answer) = inbound::new((handle, wire), filters, room, context, link);
+    context.tasks.spawn(driver.run());
+    // What the broker has queued may come before its answer and fill the window, so the answer is
+    // waited for while messages are read already, and not for ever.
+    let end = Instant::now() + config.connect_timeout.get();
+    match timeout_at(end, answer).await {
+        Ok(Ok(Ok(()))) | Err(_) => Ok(Some(Box::new(inbound))),
+        Ok(Ok(Err(refusal))) => {
+            link.lose(refusal.clone());
+            Err(ConnectError::Refused { reason: refusal.into() })
+        }
+        Ok(Err(_)) => Err(ConnectError::Unreachable(link.reason())),
+    }
+}
+
+/// The filters that the settings name, or else those that the routes' patterns ask for, without
+/// any that another one covers.
+fn filters(config: &ClientConfig, context: &Context) -> Vec<(String, QoS)> {
+    let level = |own: Option<u8>| {
+        if own.unwrap_or(config.qos) == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce }
+    };
+    let all: Vec<_> = match &config.subscribe {
+        Some(some) => some.iter().map(|one| (one.filter().to_owned(), level(one.qos()))).collect(),
+        None => context
+            .interest
+            .patterns
+            .iter()
+            .filter_map(|pattern| Pattern::parse(pattern).ok())
+            .map(|pattern| (pattern.to_filter(), level(None)))
+            .collect(),
+    };
+    let parsed = |text: &str| Filter::parse(text);
+    let mut kept: Vec<(String, QoS)> = Vec::with_capacity(all.len());
+    for (text, qos) in all {
+        let Some(filter) = parsed(&text) else { continue };
+        let covers = |outer: &Filter, inner: &Filter| {
+            outer.group == inner.group && outer.pattern.covers(&inner.pattern)
+        };
+        let others = |(other, other_qos): &(String, QoS)| Some((parsed(other)?, *other_qos));
+        let covered = |one: &(String, QoS)| {
+            others(one).is_some_and(|(other, at)| at >= qos && covers(&other, &filter))
+        };
+        if !kept.iter().any(covered) {
+            kept.retain(|one| {
+                !others(one).is_some_and(|(other, at)| at <= qos && covers(&filter, &other))
+            });
+            kept.push((text, qos));
+        }
+    }
+    kept
+}

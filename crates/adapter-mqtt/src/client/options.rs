@@ -1,0 +1,196 @@
+//! The settings as options of the client library.
+//!
+//! What the library does by default and this changes: a packet bound of 10 KiB, clean sessions,
+//! acknowledging on receipt, waiting for the system's certificates with a panic.
+
+use std::{path::Path, sync::Arc};
+
+use percent_encoding::percent_decode_str;
+use rumqttc::{
+    NetworkOptions, TlsConfiguration, Transport,
+    tokio_rustls::rustls::{ClientConfig as TlsConfig, RootCertStore},
+    v5::mqttbytes::v5::ConnectProperties,
+};
+use transload_adapter::{ConnectError, Secret};
+use url::Url;
+
+use super::{
+    config::{ClientConfig, ProtocolVersion},
+    wire::Options,
+};
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To take messages in, with a session that the broker keeps.
+    Source,
+    /// To publish. What is not acknowledged is in the gateway's queues, so no session is kept.
+    Sink,
+}
+
+/// Where the broker is, and who we are there.
+pub(super) struct Peer {
+    /// The host, or the whole URL for WebSocket.
+    address: String,
+    port: u16,
+    transport: Transport,
+    login: Option<(String, Secret)>,
+}
+
+/// The name of the session.
+pub(super) fn client_id(config: &ClientConfig, adapter: &str, purpose: Purpose) -> String {
+    let id = config.client_id.clone().unwrap_or_else(|| format!("transload-{adapter}"));
+    match purpose {
+        Purpose::Source => id,
+        Purpose::Sink => format!("{id}-out"),
+    }
+}
+
+/// Reads what is needed to connect: the URL, passwords, certificates.
+pub(super) async fn peer(config: &ClientConfig) -> Result<Peer, ConnectError> {
+    let url = Url::parse(config.url.expose()).map_err(|_| unusable("`url` cannot be read"))?;
+    let host = url.host_str().ok_or_else(|| unusable("`url` names no host"))?;
+    // An IPv6 address stands in brackets in a URL.
+    let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let (secure, web, usual_port) = match url.scheme() {
+        "mqtt" => (false, false, 1883),
+        "mqtts" => (true, false, 8883),
+        "ws" => (false, true, 80),
+        "wss" => (true, true, 443),
+        _ => return Err(unusable("the scheme of `url` is not one of MQTT")),
+    };
+    let port = url.port().unwrap_or(usual_port);
+    let transport = match (secure, web) {
+        (false, false) => Transport::tcp(),
+        (false, true) => Transport::ws(),
+        (true, false) => Transport::tls_with_config(tls(config).await?),
+        (true, true) => Transport::wss_with_config(tls(config).await?),
+    };
+    let address =
+        if web { format!("{}://{host}:{port}{}", url.scheme(), url.path()) } else { bare };
+    let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let login = match &config.username {
+        Some(name) => Some((name.clone(), password(config).await?)),
+        None if url.username().is_empty() => None,
+        None => {
+            let password = url.password().map(decode).unwrap_or_default();
+            Some((decode(url.username()), Secret::new(password)))
+        }
+    };
+    Ok(Peer { address, port, transport, login })
+}
+
+/// The options for one connection.
+pub(super) fn options(
+    config: &ClientConfig,
+    peer: &Peer,
+    adapter: &str,
+    purpose: Purpose,
+) -> Options {
+    let id = client_id(config, adapter, purpose);
+    match config.version {
+        ProtocolVersion::V311 => v311(config, peer, id, purpose),
+        ProtocolVersion::V5 => Options::V5(Box::new(v5(config, peer, id, purpose))),
+    }
+}
+
+fn v311(config: &ClientConfig, peer: &Peer, id: String, purpose: Purpose) -> Options {
+    let mut options = rumqttc::MqttOptions::new(id, peer.address.clone(), peer.port);
+    let largest = config.max_packet_bytes.as_usize();
+    options
+        .set_transport(peer.transport.clone())
+        .set_keep_alive(config.keep_alive.get())
+        .set_clean_session(purpose == Purpose::Sink || config.session_expiry.is_zero())
+        .set_max_packet_size(largest, largest)
+        .set_inflight(config.max_inflight.max(1))
+        .set_manual_acks(true);
+    if let Some((name, password)) = &peer.login {
+        options.set_credentials(name.clone(), password.expose());
+    }
+    let mut network = NetworkOptions::new();
+    network.set_tcp_nodelay(true);
+    network.set_connection_timeout(config.connect_timeout.get().as_secs().max(1));
+    Options::V311(Box::new(options), network)
+}
+
+fn v5(
+    config: &ClientConfig,
+    peer: &Peer,
+    id: String,
+    purpose: Purpose,
+) -> rumqttc::v5::MqttOptions {
+    let mut options = rumqttc::v5::MqttOptions::new(id, peer.address.clone(), peer.port);
+    let expiry_s = u32::try_from(config.session_expiry.get().as_secs()).unwrap_or(u32::MAX);
+    let mut properties = ConnectProperties::new();
+    properties.max_packet_size = u32::try_from(config.max_packet_bytes.get()).ok();
+    properties.receive_maximum = Some(config.max_inflight.max(1));
+    properties.session_expiry_interval = Some(match purpose {
+        Purpose::Source => expiry_s,
+        Purpose::Sink => 0,
+    });
+    let mut network = NetworkOptions::new();
+    network.set_tcp_nodelay(true);
+    let seconds = config.connect_timeout.get().as_secs().max(1);
+    network.set_connection_timeout(seconds);
+    options
+        .set_transport(peer.transport.clone())
+        .set_keep_alive(config.keep_alive.get())
+        .set_clean_start(purpose == Purpose::Sink || expiry_s == 0)
+        .set_connect_properties(properties)
+        .set_outgoing_inflight_upper_limit(config.max_inflight.max(1))
+        .set_connection_timeout(seconds)
+        .set_network_options(network)
+        .set_manual_acks(true);
+    if let Some((name, password)) = &peer.login {
+        options.set_credentials(name.clone(), password.expose());
+    }
+    options
+}
+
+async fn tls(config: &ClientConfig) -> Result<TlsConfiguration, ConnectError> {
+    if let Some(ca) = &config.ca_file {
+        let client_auth = match (&config.certificate_file, &config.key_file) {
+            (Some(certificate), Some(key)) => Some((read(certificate).await?, read(key).await?)),
+            _ => None,
+        };
+        return Ok(TlsConfiguration::Simple { ca: read(ca).await?, alpn: None, client_auth });
+    }
+    let found = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await;
+    let found = found.map_err(|error| unusable(&format!("no certificates: {error}")))?;
+    let mut roots = RootCertStore::empty();
+    // Some of a system's certificates are often unreadable, which is no reason to trust none.
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        return Err(unusable("the system trusts no certificate authority; give `ca_file`"));
+    }
+    let tls = TlsConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    Ok(TlsConfiguration::Rustls(Arc::new(tls)))
+}
+
+async fn password(config: &ClientConfig) -> Result<Secret, ConnectError> {
+    match (&config.password, &config.password_file) {
+        (Some(password), _) => Ok(password.clone()),
+        (None, None) => Ok(Secret::default()),
+        (None, Some(file)) => {
+            let bytes = read(file).await?;
+            let text = String::from_utf8_lossy(&bytes);
+            Ok(Secret::new(text.lines().next().unwrap_or_default().trim()))
+        }
+    }
+}
+
+async fn read(file: &Path) -> Result<Vec<u8>, ConnectError> {
+    let path = file.to_owned();
+    let cannot = |error: &dyn std::fmt::Display| {
+        unusable(&format!("cannot read {}: {error}", file.display()))
+    };
+    match tokio::task::spawn_blocking(move || std::fs::read(path)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) => Err(cannot(&error)),
+        Err(error) => Err(cannot(&error)),
+    }
+}
+
+fn unusable(reason: &str) -> ConnectError {
+    ConnectError::Unusable { reason: reason.into() }
+}

@@ -1,0 +1,331 @@
+//! Messages to a broker, each confirmed by its packet id.
+//!
+//! Invariants:
+//! - One task owns the connection. It hands a message to the client library only when the window
+//!   has room, and notes it in a queue; the library says under which packet id the head of that
+//!   queue went out; the acknowledgement of that id is the confirmation.
+//! - When the connection is lost, whatever is not acknowledged is reported as such, and the
+//!   gateway's own queue sends it again. The library's memory of it is thrown away.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::{
+    sync::{Mutex, mpsc, oneshot},
+    time::{Instant, timeout, timeout_at},
+};
+use transload_adapter::{Destination, Event, Observer, Outbound, SendError, Sent};
+use transload_envelope::{Outgoing, Text, Timestamp};
+
+use super::{
+    config::ClientTarget,
+    error::Broken,
+    link::Link,
+    wire::{Answer, Handle, Step, Terms, Wire},
+};
+use crate::{codec::QoS, mapping, message::Message, topic};
+
+/// How many messages wait between `send` and the task that owns the connection.
+const HANDOVER: usize = 256;
+
+/// How long a goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+type Verdict = Result<Sent, SendError>;
+
+struct Command {
+    message: Message,
+    done: oneshot::Sender<Verdict>,
+}
+
+/// Publishes over one connection.
+pub(super) struct ClientOutbound {
+    commands: Mutex<Option<mpsc::Sender<Command>>>,
+    /// To measure packets by, and shared with the task.
+    handle: Arc<Handle>,
+    terms: Terms,
+    packet_bytes_max: usize,
+    confirm_timeout: Duration,
+    link: Arc<Link>,
+    observer: Arc<dyn Observer>,
+    ended: tokio::sync::watch::Receiver<bool>,
+}
+
+/// The task that owns the connection.
+pub(super) struct Driver {
+    wire: Wire,
+    handle: Arc<Handle>,
+    commands: mpsc::Receiver<Command>,
+    window: usize,
+    link: Arc<Link>,
+    /// Handed to the library, and not yet on the wire.
+    waiting: VecDeque<oneshot::Sender<Verdict>>,
+    /// On the wire, by packet id.
+    unacknowledged: HashMap<u16, oneshot::Sender<Verdict>>,
+    ended: tokio::sync::watch::Sender<bool>,
+}
+
+/// What the parts of an outbound end share.
+pub(super) struct Settings {
+    pub(super) terms: Terms,
+    pub(super) packet_bytes_max: usize,
+    pub(super) window: usize,
+    pub(super) confirm_timeout: Duration,
+    pub(super) link: Arc<Link>,
+    pub(super) observer: Arc<dyn Observer>,
+}
+
+/// Makes the two ends for a connection that has just been made.
+pub(super) fn new(handle: Handle, wire: Wire, settings: Settings) -> (ClientOutbound, Driver) {
+    let (sender, commands) = mpsc::channel(HANDOVER);
+    let (ended, end) = tokio::sync::watch::channel(false);
+    let handle = Arc::new(handle);
+    let granted = settings
+        .terms
+        .packet_bytes_max
+        .map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX));
+    let outbound = ClientOutbound {
+        commands: Mutex::new(Some(sender)),
+        handle: Arc::clone(&handle),
+        terms: settings.terms,
+        packet_bytes_max: settings.packet_bytes_max.min(granted),
+        confirm_timeout: settings.confirm_timeout,
+        link: Arc::clone(&settings.link),
+        observer: settings.observer,
+        ended: end,
+    };
+    let driver = Driver {
+        wire,
+        handle,
+        commands,
+        window: settings.window,
+        link: settings.link,
+        waiting: VecDeque::new(),
+        unacknowledged: HashMap::new(),
+        ended,
+    };
+    (outbound, driver)
+}
+
+impl ClientOutbound {
+    /// The message as it goes out; `Ok(Err(..))` when it need not.
+    fn prepare(&self, target: &ClientTarget, outgoing: &Outgoing) -> Result<Message, Verdict> {
+        let message = message(target, outgoing).map_err(Err)?;
+        if message.expired(Timestamp::now()) {
+            self.observer.count(Event::MessageExpired, 1);
+            return Err(Ok(Sent::NoReceiver));
+        }
+        let refused = |reason: &str| Err(Err(SendError::Rejected { reason: reason.into() }));
+        if message.retain && self.terms.no_retain {
+            return refused("the broker keeps no retained messages");
+        }
+        if message.qos != QoS::AtMostOnce && self.terms.qos_0_only {
+            return refused("the broker takes quality of service 0 only");
+        }
+        let size = packet_bytes(&self.handle, &message, self.packet_bytes_max);
+        if size > self.packet_bytes_max {
+            let most = self.packet_bytes_max;
+            return refused(&format!("the packet has {size} bytes; at most {most} are taken"));
+        }
+        Ok(message)
+    }
+
+    /// Hands a batch over in order.
+    async fn hand_over(
+        &self,
+        target: &ClientTarget,
+        batch: &[Outgoing],
+    ) -> Vec<Result<oneshot::Receiver<Verdict>, Verdict>> {
+        let commands = self.commands.lock().await;
+        let mut pending = Vec::with_capacity(batch.len());
+        for outgoing in batch {
+            let message = match self.prepare(target, outgoing) {
+                Ok(message) => message,
+                Err(verdict) => {
+                    pending.push(Err(verdict));
+                    continue;
+                }
+            };
+            let (done, verdict) = oneshot::channel();
+            let sent = match &*commands {
+                Some(commands) => commands.send(Command { message, done }).await.is_ok(),
+                None => false,
+            };
+            pending.push(if sent { Ok(verdict) } else { Err(Err(self.disconnected())) });
+        }
+        pending
+    }
+
+    fn disconnected(&self) -> SendError {
+        SendError::Disconnected(self.link.reason())
+    }
+}
+
+#[async_trait]
+impl Outbound<ClientTarget> for ClientOutbound {
+    async fn send(
+        &self,
+        to: Destination<'_, ClientTarget>,
+        batch: &[Outgoing],
+    ) -> Vec<Result<Sent, SendError>> {
+        let end = Instant::now() + self.confirm_timeout;
+        let Ok(pending) = timeout_at(end, self.hand_over(to.target, batch)).await else {
+            self.link.lose("the broker does not take messages in time");
+            return batch.iter().map(|_| Err(self.disconnected())).collect();
+        };
+        let mut verdicts = Vec::with_capacity(batch.len());
+        for one in pending {
+            verdicts.push(match one {
+                Err(verdict) => verdict,
+                Ok(answer) => match timeout_at(end, answer).await {
+                    Ok(Ok(verdict)) => verdict,
+                    // The task has ended and dropped it.
+                    Ok(Err(_)) => Err(self.disconnected()),
+                    Err(_) => {
+                        self.link.lose("the broker does not acknowledge in time");
+                        Err(self.disconnected())
+                    }
+                },
+            });
+        }
+        verdicts
+    }
+
+    async fn close(&self) {
+        // Without a sender the task finishes what it has and says goodbye.
+        drop(self.commands.lock().await.take());
+        let mut ended = self.ended.clone();
+        let end = ended.wait_for(|ended| *ended);
+        // An error means that the task is gone, which is as good.
+        drop(timeout(self.confirm_timeout, end).await);
+    }
+}
+
+impl Driver {
+    /// Works until the outbound end is closed or dropped, or the connection is lost.
+    pub(super) async fn run(mut self) {
+        if let Err(broken) = self.work().await {
+            // Acknowledgements that came in with the last read still count.
+            for step in self.wire.rest() {
+                self.apply(&step);
+            }
+            self.link.lose(broken.reason());
+        }
+        // Dropping what is left tells its senders that the connection is gone.
+        self.waiting.clear();
+        self.unacknowledged.clear();
+        self.ended.send_replace(true);
+    }
+
+    async fn work(&mut self) -> Result<(), Broken> {
+        let mut open = true;
+        let mut goodbye = None;
+        loop {
+            let Self { wire, handle, commands, window, link, waiting, unacknowledged, .. } = self;
+            let step = {
+                let mut poll = pin!(wire.poll());
+                loop {
+                    let busy = waiting.len() + unacknowledged.len();
+                    if !open && busy == 0 && goodbye.is_none() {
+                        handle.disconnect();
+                        goodbye = Some(Instant::now() + GOODBYE);
+                    }
+                    let until = goodbye.unwrap_or_else(|| Instant::now() + GOODBYE);
+                    tokio::select! {
+                        step = &mut poll => break step,
+                        () = link.lost() => return Ok(()),
+                        () = tokio::time::sleep_until(until), if goodbye.is_some() => return Ok(()),
+                        command = commands.recv(), if open && busy < *window => match command {
+                            Some(Command { message, done }) => {
+                                if !handle.publish(&message) {
+                                    return Err(Broken::Lost("the client takes nothing".to_owned()));
+                                }
+                                waiting.push_back(done);
+                            }
+                            None => open = false,
+                        },
+                    }
+                }
+            };
+            match step {
+                Ok(step) => self.apply(&step),
+                // The broker closes after our goodbye.
+                Err(_) if goodbye.is_some() => return Ok(()),
+                Err(broken) => return Err(broken),
+            }
+        }
+    }
+
+    fn apply(&mut self, step: &Step) {
+        match *step {
+            Step::Sent(0) => {
+                if let Some(done) = self.waiting.pop_front() {
+                    // Whoever asked may have gone; the same below.
+                    drop(done.send(Ok(Sent::Unconfirmed)));
+                }
+            }
+            Step::Sent(packet_id) => {
+                if let Some(done) = self.waiting.pop_front() {
+                    self.unacknowledged.insert(packet_id, done);
+                }
+            }
+            Step::Acknowledged(packet_id, answer) => {
+                if let Some(done) = self.unacknowledged.remove(&packet_id) {
+                    drop(done.send(verdict(answer)));
+                }
+            }
+            Step::Connected(_) | Step::Message(_) | Step::Subscribed(_) | Step::Other => {}
+        }
+    }
+}
+
+/// The bytes of the packet; exact only when they may be more than the bound.
+fn packet_bytes(handle: &Handle, message: &Message, most: usize) -> usize {
+    let known = message.properties.as_deref();
+    let fields = known.map_or(0, |known| {
+        let text = |text: &Option<Text>| text.as_ref().map_or(0, |text| text.len());
+        let correlation = known.correlation.as_ref().map_or(0, bytes::Bytes::len);
+        text(&known.content_type) + text(&known.response_topic) + correlation
+    });
+    // Counts more for each part than the protocol does.
+    let at_most = message.size() + fields;
+    if at_most <= most { at_most } else { handle.packet_bytes(message) }
+}
+
+fn verdict(answer: Answer) -> Verdict {
+    match answer {
+        Answer::Taken => Ok(Sent::Confirmed),
+        Answer::NoReceiver => Ok(Sent::NoReceiver),
+        Answer::Failed(reason) => Err(SendError::Failed { reason: Text::from_static(reason) }),
+        Answer::Rejected(reason) => Err(SendError::Rejected { reason: Text::from_static(reason) }),
+    }
+}
+
+/// The message for a target.
+fn message(target: &ClientTarget, outgoing: &Outgoing) -> Result<Message, SendError> {
+    let Outgoing { envelope, arguments } = outgoing;
+    let fixed = || target.topic.as_deref().map(Text::from);
+    let topic = arguments.get("topic").cloned().or_else(fixed);
+    let topic = topic.unwrap_or_else(|| envelope.address.as_text().clone());
+    let rejected = |reason: String| SendError::Rejected { reason: reason.into() };
+    if !topic::is_valid_name(&topic) || topic.contains('\0') {
+        let start: String = topic.chars().take(80).collect();
+        return Err(rejected(format!("{start:?} is no topic to publish under")));
+    }
+    if topic::is_reserved(&topic) {
+        return Err(rejected("topics that start with `$` are the broker's own".to_owned()));
+    }
+    let properties = envelope.properties();
+    let qos = match target.qos {
+        Some(0) => QoS::AtMostOnce,
+        None if properties.durable == Some(false) => QoS::AtMostOnce,
+        Some(_) | None => QoS::AtLeastOnce,
+    };
+    let retain = target.retain.unwrap_or(properties.retain);
+    mapping::from_envelope(envelope, topic, qos, retain).map_err(|e| rejected(e.to_string()))
+}
