@@ -43,9 +43,9 @@ struct Arguments {
     /// may do that.
     #[arg(long)]
     full_disk: bool,
-    /// Has the gateway keep its queues in memory: to see that the harness notices what is lost.
+    /// Has the route promise its best effort only: to see that the harness notices what is lost.
     #[arg(long)]
-    memory: bool,
+    best_effort: bool,
     /// Runs the paths at the same time instead of one after the other.
     #[arg(long)]
     together: bool,
@@ -68,7 +68,7 @@ impl Arguments {
             rate: self.rate,
             seed: self.seed,
             small_disk: self.full_disk,
-            memory: self.memory,
+            best_effort: self.best_effort,
             verbose: !self.quiet,
         };
         Ok(paths.into_iter().map(plan).collect())

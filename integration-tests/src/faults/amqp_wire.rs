@@ -44,8 +44,14 @@ const MESSAGE_ID: u16 = 1 << 7;
 /// Something that the broker says.
 #[derive(Debug)]
 pub(super) enum Event {
-    Ack { tag: u64, multiple: bool },
-    Nack { tag: u64, multiple: bool },
+    Ack {
+        tag: u64,
+        multiple: bool,
+    },
+    Nack {
+        tag: u64,
+        multiple: bool,
+    },
     Deliver(Deliver),
     /// An answer to a question of ours.
     Answer(Method),
@@ -177,9 +183,11 @@ pub(super) async fn open(stream: &mut Stream) -> io::Result<()> {
 
 async fn expect(stream: &mut Stream, method: Method) -> io::Result<()> {
     let mut reader = Reader::default();
-    match stream.take(|input| reader.next(input)).await? {
-        Event::Answer(found) if found == method => Ok(()),
-        other => Err(unexpected(&format!("instead of {method:?}: {other:?}"))),
+    let event = stream.take(|input| reader.next(input)).await?;
+    if matches!(event, Event::Answer(found) if found == method) {
+        Ok(())
+    } else {
+        Err(unexpected(&format!("instead of {method:?}: {event:?}")))
     }
 }
 
@@ -212,10 +220,8 @@ impl Reader {
 
     fn method(&mut self, payload: &mut Bytes) -> io::Result<Option<Event>> {
         let malformed = |_: TryGetError| unexpected("a short method");
-        let method = (
-            payload.try_get_u16().map_err(malformed)?,
-            payload.try_get_u16().map_err(malformed)?,
-        );
+        let method =
+            (payload.try_get_u16().map_err(malformed)?, payload.try_get_u16().map_err(malformed)?);
         Ok(Some(match method {
             BASIC_ACK | BASIC_NACK => {
                 let tag = payload.try_get_u64().map_err(malformed)?;

@@ -34,7 +34,7 @@ impl SmallDisk {
     /// Takes all the space that is left.
     pub(super) fn fill(&self) -> std::io::Result<()> {
         let mut file = File::create(self.ballast())?;
-        let mut piece: &[u8] = &[0; 65_536];
+        let mut piece: &[u8] = &[0; 16_384];
         // Down to the last bytes, since a journal's records are small.
         while !piece.is_empty() {
             match file.write(piece) {

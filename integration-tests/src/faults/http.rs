@@ -48,7 +48,8 @@ impl Protocol for Poster {
         _out: &mut BytesMut,
     ) -> io::Result<()> {
         while let Some(answer) = parse(input)? {
-            let number = self.asked.pop_front().ok_or_else(|| unexpected("an answer to nothing"))?;
+            let number =
+                self.asked.pop_front().ok_or_else(|| unexpected("an answer to nothing"))?;
             let status = answer.first_line.split(' ').nth(1).unwrap_or_default();
             // Anything but a success is a refusal, a redirection too.
             verdicts.push(if status.starts_with('2') {

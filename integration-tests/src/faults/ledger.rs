@@ -37,8 +37,8 @@ struct Track {
     copies: Vec<u8>,
     ids: Vec<u64>,
     newest: Option<u32>,
-    same_id: u64,
-    sent_again: u64,
+    duplicated: u64,
+    repeated: u64,
     other_id: u64,
     redelivered: u64,
     reordered: u64,
@@ -84,11 +84,11 @@ pub struct TargetTally {
     pub lost: u64,
     /// The first of those, for the search.
     pub lost_examples: Vec<Stamp>,
-    /// Further copies under the id of the first.
+    /// Further copies under the id of the first, beyond those that the producer itself sent.
     pub duplicated: u64,
-    /// Further copies under another id, of messages that the producer sent again in a protocol
-    /// that has no id.
-    pub sent_again_without_id: u64,
+    /// Further copies, as many as the producer itself sent of that message. They are under the id
+    /// of the first where the producer's protocol carries one.
+    pub repeated_by_producer: u64,
     /// Further copies under another id for which there is no such excuse.
     pub duplicated_with_other_id: u64,
     /// Further copies that the target's broker says it may have handed out before.
@@ -107,8 +107,8 @@ impl Ledger {
             copies: vec![0; count],
             ids: vec![0; count],
             newest: None,
-            same_id: 0,
-            sent_again: 0,
+            duplicated: 0,
+            repeated: 0,
             other_id: 0,
             redelivered: 0,
             reordered: 0,
@@ -133,7 +133,11 @@ impl Ledger {
         }
     }
 
-    fn with<T>(&self, stamp: Stamp, change: impl FnOnce(&mut Lane, usize) -> Option<T>) -> Option<T> {
+    fn with<T>(
+        &self,
+        stamp: Stamp,
+        change: impl FnOnce(&mut Lane, usize) -> Option<T>,
+    ) -> Option<T> {
         let lane = self.lanes.get(usize::from(stamp.lane))?;
         let mut lane = lane.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut lane, stamp.number as usize)
@@ -181,7 +185,7 @@ impl Ledger {
     /// A message has arrived.
     pub fn arrived(&self, arrival: Arrival<'_>) {
         let known = Stamp::read(arrival.payload).and_then(|stamp| {
-            self.with(stamp, |lane, number| Some(lane.arrived(number, stamp.number, arrival)?))
+            self.with(stamp, |lane, number| lane.arrived(number, stamp.number, arrival))
         });
         match known {
             Some(true) => {
@@ -232,12 +236,15 @@ impl Lane {
     /// Enters a copy, and says whether it is the first; `None` if there is no such message.
     fn arrived(&mut self, number: usize, sequence: u32, arrival: Arrival<'_>) -> Option<bool> {
         let sent = *self.sent.get(number)?;
+        let carries_id = self.carries_id;
         let refused = *self.refused.get(number)?;
         let track = self.targets.get_mut(arrival.target)?;
         let copies = track.copies.get_mut(number)?;
         let id = track.ids.get_mut(number)?;
         let is_first = *copies == 0;
-        *copies = copies.saturating_add(1);
+        if is_first || !arrival.redelivered {
+            *copies = copies.saturating_add(1);
+        }
         if is_first {
             *id = hash(arrival.id);
             if track.newest.is_some_and(|newest| newest > sequence) && !refused {
@@ -246,12 +253,12 @@ impl Lane {
             track.newest = track.newest.max(Some(sequence));
         } else if arrival.redelivered {
             track.redelivered += 1;
-        } else if *id == hash(arrival.id) {
-            track.same_id += 1;
-        } else if sent > 1 && !self.carries_id {
-            track.sent_again += 1;
-        } else {
+        } else if *id != hash(arrival.id) && (carries_id || sent < 2) {
             track.other_id += 1;
+        } else if *copies <= sent {
+            track.repeated += 1;
+        } else {
+            track.duplicated += 1;
         }
         Some(is_first)
     }
@@ -262,13 +269,12 @@ impl Lane {
         tally.refused += count(&self.refused);
         for (track, target) in self.targets.iter().zip(&mut tally.targets) {
             target.delivered += track.copies.iter().filter(|copies| **copies > 0).count() as u64;
-            target.duplicated += track.same_id;
-            target.sent_again_without_id += track.sent_again;
+            target.duplicated += track.duplicated;
+            target.repeated_by_producer += track.repeated;
             target.duplicated_with_other_id += track.other_id;
             target.redelivered_by_broker += track.redelivered;
             target.reordered += track.reordered;
-            for ((number, acknowledged), copies) in
-                (0..).zip(&self.acknowledged).zip(&track.copies)
+            for ((number, acknowledged), copies) in (0..).zip(&self.acknowledged).zip(&track.copies)
             {
                 if *acknowledged && *copies == 0 {
                     target.lost += 1;

@@ -33,7 +33,7 @@ mod settings;
 mod stamp;
 
 pub use self::{
-    ledger::{Ledger, Tally, TargetTally},
+    ledger::{Arrival, Ledger, Tally, TargetTally},
     plan::{Path, Plan},
     report::Report,
     run::run,

@@ -1,4 +1,4 @@
-//! Devices: they publish at QoS 1 and subscribe with a persistent session.
+//! Devices: they publish at `QoS` 1 and subscribe with a persistent session.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -27,7 +27,10 @@ const PACKET_IDS: u32 = 60_000;
 impl Device {
     pub(super) fn new(lane: u16, version: Version, persistent: bool) -> Self {
         let client_id = format!("producer-{lane}");
-        Self { connect: Connect { version, client_id, persistent, receive_maximum: 100 }, newest: 0 }
+        Self {
+            connect: Connect { version, client_id, persistent, receive_maximum: 100 },
+            newest: 0,
+        }
     }
 
     /// A message keeps its packet id when it is sent again, section 2.2.1 of the standard.
@@ -48,9 +51,11 @@ async fn open(connect: &Connect, stream: &mut Stream) -> io::Result<bool> {
     let mut out = BytesMut::new();
     mqtt_wire::connect(connect, &mut out);
     stream.write(&out).await?;
-    match stream.take(|input| mqtt_wire::parse(connect.version, input)).await? {
-        Packet::ConnAck { session_present, code: 0 } => Ok(session_present),
-        other => Err(unexpected(&format!("instead of a CONNACK: {other:?}"))),
+    let packet = stream.take(|input| mqtt_wire::parse(connect.version, input)).await?;
+    if let Packet::ConnAck { session_present, code: 0 } = packet {
+        Ok(session_present)
+    } else {
+        Err(unexpected(&format!("instead of a CONNACK: {packet:?}")))
     }
 }
 
@@ -115,12 +120,13 @@ impl Subscriber {
         mqtt_wire::subscribe(connect.version, 1, settings::FILTER, &mut out);
         stream.write(&out).await?;
         loop {
-            match stream.take(|input| mqtt_wire::parse(connect.version, input)).await? {
-                Packet::SubAck { codes } if codes == [1] => return Ok(()),
-                Packet::SubAck { codes } => {
-                    return Err(unexpected(&format!("the subscription was answered {codes:?}")));
-                }
-                _ => {}
+            let packet = stream.take(|input| mqtt_wire::parse(connect.version, input)).await?;
+            if let Packet::SubAck { codes } = packet {
+                return if codes == [1] {
+                    Ok(())
+                } else {
+                    Err(unexpected(&format!("the subscription was answered {codes:?}")))
+                };
             }
         }
     }

@@ -1,4 +1,4 @@
-//! As much of MQTT 3.1.1 and 5 as publishing and subscribing at QoS 1 needs, by the OASIS
+//! As much of MQTT 3.1.1 and 5 as publishing and subscribing at `QoS` 1 needs, by the OASIS
 //! standards; section numbers are those of version 5.
 
 use std::io;
@@ -71,7 +71,7 @@ pub(super) fn connect(settings: &Connect, out: &mut BytesMut) {
     packet(0x10, &body, out);
 }
 
-/// SUBSCRIBE at QoS 1, section 3.8.
+/// SUBSCRIBE at `QoS` 1, section 3.8.
 pub(super) fn subscribe(version: Version, packet_id: u16, filter: &str, out: &mut BytesMut) {
     let mut body = BytesMut::new();
     body.put_u16(packet_id);
@@ -83,7 +83,7 @@ pub(super) fn subscribe(version: Version, packet_id: u16, filter: &str, out: &mu
     packet(0x82, &body, out);
 }
 
-/// PUBLISH at QoS 1, section 3.3; the id goes along where the version has a place for it.
+/// PUBLISH at `QoS` 1, section 3.3; the id goes along where the version has a place for it.
 pub(super) fn publish(
     version: Version,
     duplicate: bool,

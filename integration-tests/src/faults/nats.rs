@@ -20,6 +20,11 @@ pub(super) async fn create_stream(port: u16, name: &str) -> io::Result<()> {
     nats_wire::ask(port, &format!("STREAM.CREATE.{name}"), &request).await.map(drop)
 }
 
+/// What the server says about a stream or a consumer.
+pub(super) async fn ask(port: u16, subject: &str) -> io::Result<Value> {
+    nats_wire::ask(port, subject, &json!({})).await
+}
+
 /// Publishes into a stream.
 #[derive(Debug, Default)]
 pub(super) struct Publisher;
@@ -75,7 +80,8 @@ pub(super) struct Reader {
 
 const BATCH: u64 = 500;
 /// How long the server waits for a batch to fill.
-const EXPIRES: Duration = Duration::from_millis(500);
+const EXPIRES_NS: u64 = 500_000_000;
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Reader {
     /// Reads for ever.
@@ -90,7 +96,7 @@ impl Reader {
     /// An own consumer for each connection, from behind the last place that was read.
     async fn connection(&mut self) -> io::Result<()> {
         let stream = settings::TARGET_STREAM;
-        let info = nats_wire::ask(self.port, &format!("STREAM.INFO.{stream}"), &json!({})).await?;
+        let info = ask(self.port, &format!("STREAM.INFO.{stream}")).await?;
         let end = info.pointer("/state/last_seq").and_then(Value::as_u64);
         // A server that was killed before it had stored something may use its place anew.
         self.last = self.last.min(end.ok_or_else(|| unexpected("a stream without an end"))?);
@@ -102,7 +108,8 @@ impl Reader {
             "mem_storage": true,
         });
         let request = json!({ "stream_name": stream, "config": config });
-        let made = nats_wire::ask(self.port, &format!("CONSUMER.CREATE.{stream}"), &request).await?;
+        let made =
+            nats_wire::ask(self.port, &format!("CONSUMER.CREATE.{stream}"), &request).await?;
         let name = made.get("name").and_then(Value::as_str);
         let name = name.ok_or_else(|| unexpected("a consumer without a name"))?.to_owned();
         let mut connection = Stream::connect(self.port).await?;
@@ -113,13 +120,13 @@ impl Reader {
     }
 
     async fn batch(&mut self, connection: &mut Stream, consumer: &str) -> io::Result<()> {
-        let request = json!({ "batch": BATCH, "expires": EXPIRES.as_nanos() as u64 }).to_string();
+        let request = json!({ "batch": BATCH, "expires": EXPIRES_NS }).to_string();
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{consumer}", settings::TARGET_STREAM);
         let line = format!("PUB {subject} _INBOX.read {}\r\n{request}\r\n", request.len());
         connection.write(line.as_bytes()).await?;
         let mut rest = BATCH;
         while rest > 0 {
-            match timeout(EXPIRES * 10, connection.take(nats_wire::parse)).await?? {
+            match timeout(PATIENCE, connection.take(nats_wire::parse)).await?? {
                 Event::Ping => connection.write(b"PONG\r\n").await?,
                 // The end of the batch, or a fault: either way the next request is due.
                 Event::Message(message) if message.reply.is_empty() => return end(&message),

@@ -102,9 +102,9 @@ pub struct Plan {
     pub seed: u64,
     /// Whether the gateway's data is on a small file system that is filled up now and then.
     pub small_disk: bool,
-    /// Whether the gateway keeps its queues in memory, against all reason: to see that the harness
-    /// notices what is lost then.
-    pub memory: bool,
+    /// Whether the route only promises its best effort: to see that the harness notices what is
+    /// lost then.
+    pub best_effort: bool,
     /// Whether each fault is said on standard error.
     pub verbose: bool,
 }

@@ -37,16 +37,15 @@ impl Report {
             && tally.targets.iter().all(target_is_good)
     }
 
-    /// Further copies under the same id, for each message that arrived.
-    pub fn duplicates_share(&self) -> f64 {
+    /// Copies that the gateway made, for each message that arrived and each kill.
+    pub fn duplicates_for_each_kill(&self) -> f64 {
         let sum = |count: fn(&super::TargetTally) -> u64| -> u64 {
             self.tally.targets.iter().map(count).sum()
         };
-        let delivered = sum(|target| target.delivered);
-        let copies = sum(|target| target.duplicated + target.sent_again_without_id);
-        // Counts of messages are far below 2^52.
-        #[expect(clippy::cast_precision_loss, reason = "see above")]
-        let share = copies as f64 / delivered.max(1) as f64;
+        let copies = sum(|target| target.duplicated + target.duplicated_with_other_id);
+        let delivered = sum(|target| target.delivered).max(1);
+        #[expect(clippy::cast_precision_loss, reason = "these numbers are far below 2^52")]
+        let share = copies as f64 / delivered as f64 / self.kills.max(1) as f64;
         share
     }
 }
@@ -67,9 +66,9 @@ impl fmt::Display for Report {
             writeln!(f, "  {name}:")?;
             line(f, "  delivered", &target.delivered)?;
             line(f, "  lost", &target.lost)?;
-            line(f, "  duplicated, same id", &target.duplicated)?;
-            line(f, "  sent again, protocol without id", &target.sent_again_without_id)?;
-            line(f, "  duplicated, other id", &target.duplicated_with_other_id)?;
+            line(f, "  duplicated under the same id", &target.duplicated)?;
+            line(f, "  duplicated under another id", &target.duplicated_with_other_id)?;
+            line(f, "  repeated by the producer", &target.repeated_by_producer)?;
             line(f, "  repeated by the target's broker", &target.redelivered_by_broker)?;
             line(f, "  reordered", &target.reordered)?;
             for stamp in &target.lost_examples {
@@ -79,6 +78,8 @@ impl fmt::Display for Report {
         line(f, "damaged", &tally.damaged)?;
         line(f, "dead letters", &self.dead_letters)?;
         line(f, "kills", &self.kills)?;
+        let duplicates = format!("{:.6}", self.duplicates_for_each_kill());
+        line(f, "duplicated, part of all, per kill", &duplicates)?;
         line(f, "other faults", &self.other_faults)?;
         line(f, "duration, s", &self.duration.as_secs())?;
         let mebibytes = self.gateway_memory_peak_bytes / (1024 * 1024);

@@ -108,7 +108,7 @@ impl Rig {
             memory_peak_bytes: 0,
             not_run: None,
         };
-        rig.gateway.configure(&rig.configuration(plan.memory));
+        rig.gateway.configure(&rig.configuration(plan.best_effort));
         if plan.small_disk {
             match SmallDisk::mount(&rig.gateway.data_dir()) {
                 Ok(disk) => rig.disk = Some(disk),
@@ -126,9 +126,15 @@ impl Rig {
 
     async fn make_queues(&self) {
         let made = match self.path {
-            Path::MqttAmqp => amqp::declare(self.rabbitmq_port(), settings::TARGET_QUEUE, None).await,
-            Path::HttpJetstream => nats::create_stream(self.nats_port(), settings::TARGET_STREAM).await,
-            Path::JetstreamHttp => nats::create_stream(self.nats_port(), settings::SOURCE_STREAM).await,
+            Path::MqttAmqp => {
+                amqp::declare(self.rabbitmq_port(), settings::TARGET_QUEUE, None).await
+            }
+            Path::HttpJetstream => {
+                nats::create_stream(self.nats_port(), settings::TARGET_STREAM).await
+            }
+            Path::JetstreamHttp => {
+                nats::create_stream(self.nats_port(), settings::SOURCE_STREAM).await
+            }
             Path::AmqpMqtt | Path::AmqpMosquitto => {
                 let (queue, binding) = (settings::SOURCE_QUEUE, Some(settings::BINDING));
                 amqp::declare(self.rabbitmq_port(), queue, binding).await
@@ -147,7 +153,7 @@ impl Rig {
 
     /// Time-outs are shorter than by default, so that half-open connections are noticed within the
     /// patience of a run.
-    fn configuration(&self, memory: bool) -> String {
+    fn configuration(&self, best_effort: bool) -> String {
         let (listener, source, target) = (self.listener, self.source.port(), self.target.port());
         let amqp = |port: u16| {
             format!(
@@ -156,9 +162,7 @@ impl Rig {
             )
         };
         let nats = |port: u16| {
-            format!(
-                "kind = \"nats\"\nurl = \"nats://127.0.0.1:{port}\"\nping_interval = \"2s\"\n"
-            )
+            format!("kind = \"nats\"\nurl = \"nats://127.0.0.1:{port}\"\nping_interval = \"2s\"\n")
         };
         let listen = |kind: &str| format!("kind = \"{kind}\"\nlisten = \"127.0.0.1:{listener}\"\n");
         let devices = listen("mqtt") + "local = false\n";
@@ -184,7 +188,7 @@ impl Rig {
                 amqp(source) + &consume,
                 format!(
                     "[adapters.target]\nkind = \"mqtt\"\n\
-                     url = \"mqtt://127.0.0.1:{target}\"\nversion = \"5\"\n"
+                     url = \"mqtt://127.0.0.1:{target}\"\nversion = \"5\"\nkeep_alive = \"5s\"\nconfirm_timeout = \"10s\"\n"
                 ),
                 "\"target\"".to_owned(),
             ),
@@ -202,10 +206,10 @@ impl Rig {
                 "\"target\"".to_owned(),
             ),
         };
-        let queue = if memory { "queue = { storage = \"memory\" }\n" } else { "" };
+        let promise = if best_effort { "guarantee = \"best-effort\"\n" } else { "" };
         format!(
             "[adapters.source]\n{source}\n{targets}\n[[route]]\nname = \"faults\"\n\
-             from = \"source\"\nmatch = \"{}\"\nto = {to}\n{queue}",
+             from = \"source\"\nmatch = \"{}\"\nto = {to}\n{promise}",
             settings::FILTER
         )
     }
@@ -246,7 +250,9 @@ impl Rig {
                 Path::JetstreamHttp => self.nats_port(),
             };
             let mut lane = Lane::new(number, producer.messages, port, Arc::clone(ledger));
-            lane.rate = plan.rate.map(|rate| rate * f64::from(producer.messages) / f64::from(plan.messages));
+            lane.rate = plan
+                .rate
+                .map(|rate| rate * f64::from(producer.messages) / f64::from(plan.messages));
             match self.path {
                 Path::MqttAmqp => {
                     lane.window = MQTT_WINDOW;
@@ -373,9 +379,19 @@ impl Rig {
         self.gateway.metric(name, "dead_lettered").await.unwrap_or(0.0)
     }
 
-    /// Shows the end of what the gateway has said.
-    pub(super) fn print_gateway(&mut self) {
+    /// Shows what may help to find a fault: the end of what the gateway has said, and what the
+    /// source's broker still has.
+    pub(super) async fn explain(&mut self) {
         self.gateway.process().print_end();
+        if self.path == Path::JetstreamHttp {
+            let stream = settings::SOURCE_STREAM;
+            for subject in
+                [format!("STREAM.INFO.{stream}"), format!("CONSUMER.INFO.{stream}.gateway")]
+            {
+                let said = nats::ask(self.nats_port(), &subject).await;
+                eprintln!("{subject}: {said:?}");
+            }
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
 /// takes to come back, and any time-out.
 const STUCK: Duration = Duration::from_mins(2);
 /// For how long nothing may arrive before what is missing counts as lost.
-const QUIET: Duration = Duration::from_secs(60);
+const QUIET: Duration = Duration::from_secs(45);
 const STEP: Duration = Duration::from_millis(20);
 /// How many segments of the messages may be sent while a fault lasts: enough that messages are
 /// under way and wait, and not so many that none are left for the faults to come.
@@ -49,7 +49,7 @@ pub async fn run(plan: &Plan) -> Report {
         not_run: rig.not_run.clone(),
     };
     if !report.is_good() {
-        rig.print_gateway();
+        rig.explain().await;
     }
     report
 }

@@ -85,7 +85,7 @@ impl Schedule {
         faults.extend(others.iter().copied().cycle().take(wanted));
         if plan.small_disk {
             let full = |random: &mut fastrand::Rng| seconds(random, 2, 5);
-            faults.extend((0..plan.kills / 3 + 1).map(|_| Fault::FillDisk(full(&mut random))));
+            faults.extend((0..=plan.kills / 3).map(|_| Fault::FillDisk(full(&mut random))));
         }
         random.shuffle(&mut faults);
         Self { steps: faults.into_iter().map(|fault| (random.f64(), fault)).collect() }
@@ -107,7 +107,8 @@ fn kills(path: Path, count: u32) -> impl Iterator<Item = Place> {
     let every = if path.brokers().contains(&Place::RabbitMq) { 8 } else { 4 };
     let brokers = path.brokers().iter().copied().cycle();
     let of_brokers = if count < 2 { 0 } else { count.div_ceil(every).max(1) };
-    let of_brokers = of_brokers.max(u32::try_from(path.brokers().len()).unwrap_or(0)).min(count / 2);
+    let of_brokers =
+        of_brokers.max(u32::try_from(path.brokers().len()).unwrap_or(0)).min(count / 2);
     let gateway = std::iter::repeat_n(Place::Gateway, (count - of_brokers) as usize);
     gateway.chain(brokers.take(of_brokers as usize))
 }

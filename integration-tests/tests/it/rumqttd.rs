@@ -52,10 +52,9 @@ async fn both_ways(version: &str, paho: &str, port: u16) {
     gateway.until_up("foreign").await;
     let foreign = Python::mqtt(&format!("127.0.0.1:{port}"));
     let device = Python::mqtt(&format!("127.0.0.1:{listener}"));
-    for (from, to, topic) in [
-        (&foreign, &device, format!("{root}/in/x")),
-        (&device, &foreign, format!("{root}/out/x")),
-    ] {
+    for (from, to, topic) in
+        [(&foreign, &device, format!("{root}/in/x")), (&device, &foreign, format!("{root}/out/x"))]
+    {
         let mut consumer = to.consume(&["consume", &topic, "--version", paho]).await;
         from.publish(&["--pipelined", "--version", paho], &numbered(&topic, 0..200)).await;
         assert_eq!(texts(&consumer.take(200).await), numbers(0..200), "{topic}");
