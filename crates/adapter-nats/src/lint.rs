@@ -222,3 +222,81 @@ fn with_samples(template: &str) -> String {
     }
     text + rest
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(more: &str) -> NatsConfig {
+        let text = if more.starts_with("url") {
+            more.to_owned()
+        } else {
+            format!("url = 'nats://h'\n{more}")
+        };
+        toml::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn findings_name_their_key() {
+        for (text, key) in [
+            ("", None),
+            ("url = ['nats://a', 'tls://b:4443']", None),
+            ("url = []", Some("url")),
+            ("url = 'http://h'", Some("url")),
+            ("url = 'ws://h'", Some("url")),
+            ("url = 'nats://ann:secret@h'", Some("url")),
+            ("username = 'a'\ntoken = 'b'", Some("username")),
+            ("password = 'x'", Some("password")),
+            ("queue_group = 'a b'", Some("queue_group")),
+            ("inbox_prefix = '_INBOX'", None),
+            ("inbox_prefix = 'a.*'", Some("inbox_prefix")),
+            ("buffer_messages = 0", Some("buffer_messages")),
+            ("subscribe = ['a.>', { subject = 'b', queue_group = 'g' }]", None),
+            ("subscribe = ['a', 'a..b']", Some("subscribe.1")),
+            ("subscribe = ['$JS.API.>']", Some("subscribe.0")),
+            ("consume = [{ stream = 'S', durable = 'd.e' }]", Some("consume.0.durable")),
+            (
+                "consume = [{ stream = 'S', durable = 'd', ack_wait = '10ms' }]",
+                Some("consume.0.ack_wait"),
+            ),
+        ] {
+            let found = config(&read(text));
+            assert_eq!(found.first().map(|lint| &*lint.path), key, "{text}");
+        }
+    }
+
+    #[test]
+    fn targets_are_checked() {
+        for (text, key) in [
+            ("", None),
+            ("subject = 'devices.{device}.telemetry'\njetstream = true\nstream = 'S'", None),
+            ("subject = 'devices/{device}'", None),
+            ("subject = 'a..{b}'", Some("subject")),
+            ("subject = 'a.>'", Some("subject")),
+            ("subject = '$JS.API.{x}'", Some("subject")),
+            ("stream = 'S'", Some("stream")),
+            ("ttl = true", Some("ttl")),
+        ] {
+            let found = target(&toml::from_str(text).unwrap());
+            assert_eq!(found.first().map(|lint| &*lint.path), key, "{text}");
+        }
+        assert!(toml::from_str::<NatsTarget>("subjects = 'a'").is_err());
+    }
+
+    #[test]
+    fn a_route_that_nothing_comes_in_for_is_noticed() {
+        let settings = read("subscribe = ['a.>']");
+        assert!(source(&settings, "a/{x}").is_empty());
+        assert_eq!(source(&settings, "b/{x}").len(), 1);
+        assert!(source(&read(""), "b/{x}").is_empty());
+        assert_eq!(source(&read(""), "b c/{x}").len(), 1);
+        let everything = read("consume = [{ stream = 'S', durable = 'd' }]");
+        assert!(source(&everything, "b/{x}").is_empty());
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let settings = read("url = 'nats://ann:topsecret@h'\ntoken = 'topsecret'");
+        assert!(!format!("{settings:?} {:?}", config(&settings)).contains("topsecret"));
+    }
+}

@@ -43,6 +43,8 @@ async fn measure() {
         |at: usize, otherwise: u64| words.get(at).map_or(otherwise, |it| it.parse().unwrap());
     let (messages, bytes, tasks, batch) =
         (word(1, 1_000_000), word(2, 200), word(3, 4), word(4, 64));
+    // Every task appends whole batches.
+    let messages = messages / (tasks * batch) * tasks * batch;
     let consume = words.iter().any(|it| it == "consume");
     let settings = JournalSettings::default();
     let store = Arc::new(JournalStore::open(&directory, settings).unwrap());
@@ -56,7 +58,7 @@ async fn measure() {
     let taken = Arc::new(AtomicU64::new(0));
     let mut drains = JoinSet::new();
     if consume {
-        drains.spawn(drain(Arc::clone(&queue), messages / tasks * tasks, Arc::clone(&taken)));
+        drains.spawn(drain(Arc::clone(&queue), messages, Arc::clone(&taken)));
     }
     running.join_all().await;
     let took = start.elapsed();

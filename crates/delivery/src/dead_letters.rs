@@ -4,7 +4,7 @@
 //! is known about the failure travels as arguments in front of the message's own, so that a dead
 //! letter is an ordinary record of the journal and can be sent to its destination again.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tracing::warn;
 use transload_adapter::store::{
@@ -76,29 +76,59 @@ impl DeadLetter {
     }
 }
 
+/// The bounds of the dead letters of each route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// How many are kept; the oldest make room.
+    pub messages_max: u64,
+    /// How many bytes of them are kept, by [`Envelope::size`]; the oldest make room.
+    ///
+    /// [`Envelope::size`]: transload_envelope::Envelope::size
+    pub bytes_max: u64,
+    /// How long one is kept; without end where it is absent.
+    pub age_max: Option<Duration>,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { messages_max: 100_000, bytes_max: 256 << 20, age_max: None }
+    }
+}
+
+/// The name of the queue that holds the dead letters of a route.
+pub fn queue_name(route: &str) -> String {
+    format!("{PREFIX}{route}")
+}
+
 /// The dead letters of all routes. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct DeadLetters {
     store: Arc<dyn Store>,
-    messages_max: u64,
-    bytes_max: u64,
+    bounds: Bounds,
 }
 
 impl DeadLetters {
     /// Dead letters in this store, bounded for each route.
-    pub fn new(store: Arc<dyn Store>, messages_max: u64, bytes_max: u64) -> Self {
-        Self { store, messages_max, bytes_max }
+    pub fn new(store: Arc<dyn Store>, bounds: Bounds) -> Self {
+        Self { store, bounds }
+    }
+
+    /// The routes that have dead letters or had some, in order; also those that are no longer in
+    /// the configuration.
+    pub fn routes(&self) -> Vec<Text> {
+        let names = self.store.queue_names();
+        names.iter().filter_map(|name| name.strip_prefix(PREFIX)).map(Text::from).collect()
     }
 
     /// Opens the dead letters of a route.
     pub fn queue(&self, route: &str) -> Result<Arc<dyn Queue>, StoreError> {
         self.store.queue(
-            &format!("{PREFIX}{route}"),
+            &queue_name(route),
             QueueSettings {
                 storage: Storage::Disk,
-                messages_max: self.messages_max,
-                bytes_max: self.bytes_max,
-                age_max: None,
+                messages_max: self.bounds.messages_max,
+                bytes_max: self.bounds.bytes_max,
+                age_max: self.bounds.age_max,
             },
         )
     }

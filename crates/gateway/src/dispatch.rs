@@ -20,7 +20,10 @@ use transload_delivery::{
 use transload_envelope::{Arguments, Envelope, Outgoing, Text, Timestamp};
 use transload_routing::{Plan, RuleSet};
 
-use crate::{config::WhenFull, destination::Destination, metrics::AdapterMetrics};
+use crate::{
+    config::WhenFull, deduplication::Deduplication, destination::Destination,
+    metrics::AdapterMetrics,
+};
 
 /// How many deliveries are taken from a source at once.
 const BATCH_MAX: usize = 256;
@@ -49,6 +52,8 @@ pub(crate) struct Dispatcher {
     pub(crate) source_refuses: bool,
     pub(crate) shared: Arc<Shared>,
     pub(crate) metrics: AdapterMetrics,
+    /// Recognizes messages that were accepted before, if it is wanted.
+    pub(crate) deduplication: Option<Arc<Deduplication>>,
     /// Fires when nothing may wait any longer.
     pub(crate) abort: CancellationToken,
 }
@@ -84,6 +89,11 @@ impl Dispatcher {
         let mut appends = Vec::with_capacity(batch.len());
         for Delivery { envelope, receipt } in batch.drain(..) {
             let Some((envelope, receipt)) = self.admit(envelope, receipt) else { continue };
+            let first = match &self.deduplication {
+                Some(deduplication) => deduplication.admit(&envelope, receipt),
+                None => Some(receipt),
+            };
+            let Some(receipt) = first else { continue };
             self.shared.rules.route(self.adapter, &envelope, plan);
             if plan.is_unrouted() {
                 self.metrics.unrouted.inc();

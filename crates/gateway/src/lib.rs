@@ -8,14 +8,23 @@
 
 mod admin;
 pub mod config;
+mod deduplication;
 mod destination;
 mod dispatch;
+mod letters;
 mod metrics;
+mod offline;
+mod queues;
 mod run;
 mod status;
 mod storage;
 mod supervisor;
+mod sync;
 #[cfg(test)]
 mod tests;
+mod times;
 
-pub use self::run::{RunError, Summary, run};
+pub use self::{
+    offline::{Offline, OfflineError},
+    run::{RunError, Summary, run},
+};

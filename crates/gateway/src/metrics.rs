@@ -67,6 +67,10 @@ struct Families {
     queue_messages: Family<DestinationLabel, Gauge>,
     queue_bytes: Family<DestinationLabel, Gauge>,
     queue_age: Family<DestinationLabel, Gauge>,
+    dead_letters: Family<RouteLabel, Gauge>,
+    duplicates: Family<AdapterLabel, Counter>,
+    known_ids: Family<AdapterLabel, Gauge>,
+    forgotten_ids: Family<AdapterLabel, Counter>,
     store: StoreMetrics,
 }
 
@@ -124,6 +128,11 @@ impl Metrics {
         let queue_messages = family!("queue_messages", "Messages that wait for a destination");
         let queue_bytes = family!("queue_bytes", "Bytes that wait for a destination");
         let queue_age = family!("queue_oldest_seconds", "Age of the oldest waiting message");
+        let dead_letters = family!("dead_letters", "Messages among the dead letters of a route");
+        let duplicates = family!("messages_duplicate", "Messages that had been accepted before");
+        let known_ids = family!("deduplication_ids", "Ids by which repeats are recognized");
+        let forgotten_ids =
+            family!("deduplication_forgotten", "Ids forgotten before their window had passed");
         Self(Arc::new(Families {
             registry,
             received,
@@ -137,6 +146,10 @@ impl Metrics {
             queue_messages,
             queue_bytes,
             queue_age,
+            dead_letters,
+            duplicates,
+            known_ids,
+            forgotten_ids,
             store,
         }))
     }
@@ -160,6 +173,23 @@ impl Metrics {
     /// The figures of one route.
     pub(crate) fn routed(&self, route: &str) -> Counter {
         self.0.routed.get_or_create_owned(&RouteLabel { route: route.to_owned() })
+    }
+
+    /// Takes over how many dead letters a route has.
+    pub(crate) fn dead_letters(&self, route: &str, messages: u64) {
+        let gauge =
+            self.0.dead_letters.get_or_create_owned(&RouteLabel { route: route.to_owned() });
+        gauge.set(i64::try_from(messages).unwrap_or(i64::MAX));
+    }
+
+    /// The figures of one adapter that recognizes repeats.
+    pub(crate) fn deduplication(&self, adapter: &str) -> DeduplicationMetrics {
+        let label = AdapterLabel { adapter: adapter.to_owned() };
+        DeduplicationMetrics {
+            duplicates: self.0.duplicates.get_or_create_owned(&label),
+            known: self.0.known_ids.get_or_create_owned(&label),
+            forgotten: self.0.forgotten_ids.get_or_create_owned(&label),
+        }
     }
 
     /// The figures of one destination.
@@ -233,6 +263,17 @@ impl Observer for AdapterMetrics {
             counter.inc_by(by);
         }
     }
+}
+
+/// The figures of one adapter that recognizes repeats.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DeduplicationMetrics {
+    /// Messages that had been accepted before.
+    pub(crate) duplicates: Counter,
+    /// Ids by which repeats are recognized at present.
+    pub(crate) known: Gauge,
+    /// Ids that were forgotten before their window had passed.
+    pub(crate) forgotten: Counter,
 }
 
 /// The figures of one destination.
@@ -312,6 +353,8 @@ mod tests {
         let destination = metrics.destination("telemetry/services");
         destination.count(Outcome::Delivered, 3);
         destination.queue_messages.set(7);
+        metrics.dead_letters("telemetry", 4);
+        metrics.deduplication("devices").duplicates.inc();
         metrics.store(&Statistics {
             disk_bytes: 4096,
             segments: 1,
@@ -331,6 +374,10 @@ mod tests {
             "transload_queue_messages{destination=\"telemetry/services\"} 7",
             "transload_queue_bytes{destination=\"telemetry/services\"} 0",
             "transload_queue_oldest_seconds{destination=\"telemetry/services\"} 0",
+            "transload_dead_letters{route=\"telemetry\"} 4",
+            "transload_messages_duplicate_total{adapter=\"devices\"} 1",
+            "transload_deduplication_ids{adapter=\"devices\"} 0",
+            "transload_deduplication_forgotten_total{adapter=\"devices\"} 0",
             "transload_journal_disk_bytes 4096",
             "transload_journal_live_bytes 0",
             "transload_journal_segments 1",

@@ -8,30 +8,29 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
-use transload_adapter::{ConnectError, Interest, store::Store};
+use transload_adapter::{
+    ConnectError, Interest,
+    store::{Store, StoreError},
+};
 use transload_delivery::{
     dead_letters::DeadLetters,
-    worker::{Link, LinkSender, WorkerStop, link},
+    worker::{Link, LinkSender, Worker, WorkerStop, link},
 };
 use transload_envelope::Text;
 use transload_routing::{Rule, RuleSet, TargetRule};
 
 use crate::{
     admin,
-    config::{Configuration, Route},
+    config::{AdapterInstance, Configuration, Route},
+    deduplication::{Deduplication, Recorder},
     destination::{self, Built},
     dispatch::{Dispatcher, Shared},
+    letters::Letters,
     metrics::Metrics,
     status::{Stage, Status},
     storage::{self, Storage},
     supervisor::{self, Supervisor},
 };
-
-/// How many dead letters each route keeps.
-const DEAD_LETTERS_MAX: u64 = 100_000;
-
-/// How many bytes of dead letters each route keeps.
-const DEAD_LETTER_BYTES_MAX: u64 = 256 << 20;
 
 /// How long connections may take to close after the last message.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -44,7 +43,7 @@ pub enum RunError {
     Data(String),
     /// The store refused a queue.
     #[error("a queue cannot be opened: {0}")]
-    Queue(#[from] transload_adapter::store::StoreError),
+    Queue(#[from] StoreError),
     /// An adapter can never work with these settings on this machine.
     #[error("adapter `{name}`: {reason}")]
     Adapter {
@@ -91,41 +90,42 @@ pub async fn run(
     let signals = Signals::default();
     let tasks = Tasks::default();
 
-    let store = storage.store();
-    let dead_letters =
-        DeadLetters::new(Arc::clone(&store), DEAD_LETTERS_MAX, DEAD_LETTER_BYTES_MAX);
     let (senders, links): (Vec<LinkSender>, Vec<Link>) =
         configuration.adapters.iter().map(|_| link()).unzip();
-    let Built { destinations, workers } = destination::build(
+    let (shared, workers) = assemble(&configuration, &storage, &links, &signals.workers, &metrics)?;
+    let state = admin::State::new(
         &configuration,
-        &*store,
-        &dead_letters,
-        &links,
-        &signals.workers,
-        &metrics,
-    )?;
-    let shared = Arc::new(Shared {
-        rules: rules(&configuration.routes),
-        destinations,
-        store: Arc::clone(&store),
-        dead_letters,
-    });
+        status.clone(),
+        metrics.clone(),
+        storage.clone(),
+        Letters::new(
+            Arc::clone(&shared),
+            storage.clone(),
+            tasks.admin.clone(),
+            signals.close.clone(),
+        ),
+        Arc::clone(&shared),
+    );
+    state.queues.warn_of_orphans();
+    let repeats = repeats(&configuration, &*shared.store, &metrics)?;
     if let Some(address) = settings.admin {
-        let state = admin::State {
-            status: status.clone(),
-            metrics: metrics.clone(),
-            shared: Arc::clone(&shared),
-            storage: storage.clone(),
-        };
         admin::serve(address, state, &tasks.admin, signals.close.clone())
             .await
             .map_err(RunError::Admin)?;
     }
+    let mut deduplications = Vec::new();
+    for (deduplication, recorder) in repeats {
+        if let Some(recorder) = recorder {
+            tasks.admin.spawn(recorder.run(signals.close.clone()));
+        }
+        deduplications.push(deduplication);
+    }
     for worker in workers {
         tasks.workers.spawn(worker.run());
     }
+    let sources = configuration.adapters.into_iter().zip(senders).zip(deduplications);
     let supervisors =
-        supervisors(configuration, senders, &shared, &store, &status, &metrics, &signals, &tasks);
+        supervisors(sources, &configuration.routes, &shared, &status, &metrics, &signals, &tasks);
     let started = start(supervisors, &tasks).await;
     if let Err(error) = started {
         shut_down(&signals, &tasks, Duration::ZERO).await;
@@ -151,7 +151,47 @@ struct Tasks {
     intake: TaskTracker,
     workers: TaskTracker,
     supervisors: TaskTracker,
+    /// Pages, and what works in the background.
     admin: TaskTracker,
+}
+
+/// Puts together what dispatchers and workers share, and the workers, which do not run yet.
+pub(crate) fn assemble(
+    configuration: &Configuration,
+    storage: &Storage,
+    links: &[Link],
+    stop: &WorkerStop,
+    metrics: &Metrics,
+) -> Result<(Arc<Shared>, Vec<Worker>), StoreError> {
+    let store = storage.store();
+    let dead_letters = DeadLetters::new(Arc::clone(&store), configuration.gateway.dead_letters);
+    for route in dead_letters.routes() {
+        // A queue that was found on disk has no bounds until it is opened.
+        dead_letters.queue(&route)?;
+    }
+    let Built { destinations, workers } =
+        destination::build(configuration, &*store, &dead_letters, links, stop, metrics)?;
+    let rules = rules(&configuration.routes);
+    Ok((Arc::new(Shared { rules, destinations, store, dead_letters }), workers))
+}
+
+type Repeats = (Option<Arc<Deduplication>>, Option<Recorder>);
+
+/// What recognizes repeats, for each adapter in the order of the file.
+fn repeats(
+    configuration: &Configuration,
+    store: &dyn Store,
+    metrics: &Metrics,
+) -> Result<Vec<Repeats>, StoreError> {
+    let adapters = configuration.adapters.iter();
+    adapters
+        .map(|adapter| {
+            let Some(settings) = &adapter.deduplicate else { return Ok((None, None)) };
+            let figures = metrics.deduplication(&adapter.name);
+            let (one, recorder) = Deduplication::open(store, &adapter.name, settings, figures)?;
+            Ok((Some(one), Some(recorder)))
+        })
+        .collect()
 }
 
 fn rules(routes: &[Route]) -> RuleSet {
@@ -172,31 +212,28 @@ fn rules(routes: &[Route]) -> RuleSet {
     RuleSet::new(rules.collect())
 }
 
-#[expect(clippy::too_many_arguments, reason = "the parts that a supervisor is made of")]
+type Source = ((AdapterInstance, LinkSender), Option<Arc<Deduplication>>);
+
 fn supervisors(
-    configuration: Configuration,
-    senders: Vec<LinkSender>,
+    sources: impl Iterator<Item = Source>,
+    routes: &[Route],
     shared: &Arc<Shared>,
-    store: &Arc<dyn Store>,
     status: &Status,
     metrics: &Metrics,
     signals: &Signals,
     tasks: &Tasks,
 ) -> Vec<Supervisor> {
-    let interests: Vec<_> = (0..configuration.adapters.len())
-        .map(|place| interest(&configuration.routes, place))
-        .collect();
-    let adapters = configuration.adapters.into_iter().zip(senders).zip(interests).enumerate();
-    adapters
-        .map(|(place, ((adapter, link), interest))| {
+    sources
+        .enumerate()
+        .map(|(place, ((adapter, link), deduplication))| {
             let figures = metrics.adapter(&adapter.name);
             Supervisor {
                 context: supervisor::context(
                     adapter.name.clone(),
                     adapter.credits,
                     signals.intake.child_token(),
-                    interest,
-                    Arc::clone(store),
+                    interest(routes, place),
+                    Arc::clone(&shared.store),
                     Arc::new(figures.clone()),
                 ),
                 link,
@@ -206,6 +243,7 @@ fn supervisors(
                     source_refuses: adapter.prepared.source().refuses,
                     shared: Arc::clone(shared),
                     metrics: figures.clone(),
+                    deduplication,
                     abort: signals.workers.abort.clone(),
                 },
                 name: adapter.name,

@@ -59,6 +59,15 @@ impl Status {
         })
     }
 
+    /// Notes that no adapter runs.
+    pub(crate) fn stop_all(&self) {
+        self.with(|inner| {
+            for (_, state) in &mut inner.adapters {
+                *state = AdapterState::Stopped;
+            }
+        });
+    }
+
     /// Notes the stage.
     pub(crate) fn set_stage(&self, stage: Stage) {
         self.with(|inner| inner.stage = stage);

@@ -3,11 +3,12 @@
 use std::{error::Error as _, sync::Arc};
 
 use tracing::{error, info, warn};
-use transload_adapter::store::Store;
+use transload_adapter::store::{Depth, Leased, Position, Storage as Kept, Store, StoreError};
 use transload_delivery::{
     JournalStore,
     journal::{Health, JournalSettings, OpenError, Statistics},
 };
+use transload_envelope::Text;
 
 use crate::config::GatewaySettings;
 
@@ -55,6 +56,26 @@ impl Storage {
     /// Figures for people and for metrics.
     pub(crate) fn statistics(&self) -> Statistics {
         self.0.statistics()
+    }
+
+    /// Where each queue is and how much waits in it, in the order of their names.
+    pub(crate) fn depths(&self) -> Vec<(Text, Kept, Depth)> {
+        self.0.depths()
+    }
+
+    /// Reads messages of a queue on disk in order, without leasing them.
+    pub(crate) async fn browse(
+        &self,
+        queue: &str,
+        after: Option<Position>,
+        limit: usize,
+    ) -> Result<Vec<Leased>, StoreError> {
+        self.0.browse(queue, after, limit).await
+    }
+
+    /// Takes messages out of a queue on disk that are not leased; returns how many there were.
+    pub(crate) fn discard(&self, queue: &str, positions: &[Position]) -> u64 {
+        self.0.discard(queue, positions)
     }
 
     /// Writes what is open and closes.

@@ -24,7 +24,11 @@ async fn ports() -> (u16, u16) {
                       max_segment_size = 104857600\nmax_segment_count = 10\n";
         let config = [router, &server("v4", v4), &server("v5", v5)].concat();
         let config: rumqttd::Config = toml::from_str(&config).expect("a configuration");
-        std::thread::spawn(move || rumqttd::Broker::new(config).start());
+        std::thread::spawn(move || {
+            if let Err(error) = rumqttd::Broker::new(config).start() {
+                eprintln!("rumqttd ended: {error}");
+            }
+        });
         (v4, v5)
     });
     for port in [v4, v5] {
@@ -38,7 +42,9 @@ async fn ports() -> (u16, u16) {
 async fn both_ways(version: &str, paho: &str, port: u16) {
     let listener = free_port();
     let root = format!("rumqttd{paho}");
-    let keys = format!("version = \"{version}\"\nsubscribe = [\"{root}/in/#\"]\n");
+    // Both tests are clients of one router, where two of one name would end each other.
+    let keys =
+        format!("version = \"{version}\"\nclient_id = \"{root}\"\nsubscribe = [\"{root}/in/#\"]\n");
     let gateway = Transload::start(
         &[
             devices(listener, ""),

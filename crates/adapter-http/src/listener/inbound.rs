@@ -3,7 +3,7 @@
 //! Invariants:
 //! - A message handed over holds a credit and its share of the buffered bytes until it is settled,
 //!   whether or not its sender still waits.
-//! - Input ends when the intake and every request that began before the stop have let go of it.
+//! - Input ends when every request that began before the stop has handed over its message.
 
 use std::{
     mem,

@@ -54,7 +54,7 @@ pub(super) async fn respond(
             let wanted = server.wants(&address);
             let streams = server.config.streams.contain(&address);
             if wanted && (head.method == Method::POST || head.method == Method::PUT) {
-                return take(server, &intake, peer, &head, address, &mut body).await;
+                return take(server, intake, peer, &head, address, &mut body).await;
             }
             if streams && (head.method == Method::GET || head.method == Method::HEAD) {
                 return stream::subscribe(&server.hub, &address, &head, &server.end);
@@ -77,7 +77,7 @@ fn problem(status: StatusCode, detail: impl Into<Text>) -> Response<Body> {
 /// Takes a message in.
 async fn take(
     server: &Server,
-    intake: &Intake,
+    intake: Arc<Intake>,
     peer: SocketAddr,
     head: &Parts,
     address: Address,
@@ -108,7 +108,7 @@ async fn take(
 /// Hands a message to the gateway and waits for its verdict.
 async fn deliver(
     server: &Server,
-    intake: &Intake,
+    intake: Arc<Intake>,
     envelope: Envelope,
     buffered: OwnedSemaphorePermit,
 ) -> Answer {
@@ -123,6 +123,8 @@ async fn deliver(
         Ok(Err(Closed)) => return Answer::later(COME_AGAIN, STOPPING),
         Err(_) => return Answer::later(COME_AGAIN, NO_ROOM),
     };
+    // What was handed over must not keep the input from ending while it waits for its verdict.
+    drop(intake);
     match timeout_at(until, waiting).await {
         Ok(Ok(settlement)) => error::answer(settlement),
         Ok(Err(_)) => Answer::later(COME_AGAIN, STOPPING),

@@ -14,6 +14,9 @@ mod link;
 mod lint;
 mod options;
 mod outbound;
+#[cfg(test)]
+mod tests;
+mod unsettled;
 mod wire;
 
 use std::sync::Arc;

@@ -28,7 +28,7 @@ pub struct Config {
     /// Says in so many words that everybody who reaches the address may publish and subscribe:
     /// needed to listen beyond this machine without authentication.
     #[serde(default)]
-    pub insecure_bind_without_authentication: bool,
+    pub insecure_without_authentication: bool,
 
     /// How many clients may be connected at once; one more is closed at once.
     #[serde(default = "defaults::max_connections")]
@@ -165,14 +165,14 @@ pub(super) fn lint(config: &Config) -> Vec<Lint> {
     let addresses = [("listen", Some(config.listen)), ("websocket", config.websocket)];
     for (key, address) in addresses {
         let Some(address) = address else { continue };
-        if !is_loopback(address.ip()) && !config.insecure_bind_without_authentication {
+        if !is_loopback(address.ip()) && !config.insecure_without_authentication {
             lints.push(
                 Lint::error(
                     key,
                     format!("{address} is reachable from other machines, and anyone may publish"),
                 )
                 .with_help(
-                    "listen on 127.0.0.1, or write `insecure_bind_without_authentication = true` \
+                    "listen on 127.0.0.1, or write `insecure_without_authentication = true` \
                      where the network itself keeps strangers out",
                 ),
             );
@@ -259,7 +259,7 @@ mod tests {
             ("", None),
             ("websocket = \"[::1]:0\"", None),
             ("websocket = \"0.0.0.0:9001\"", Some("websocket")),
-            ("websocket = \"0.0.0.0:9001\"\ninsecure_bind_without_authentication = true", None),
+            ("websocket = \"0.0.0.0:9001\"\ninsecure_without_authentication = true", None),
             ("receive_maximum = 0", Some("receive_maximum")),
             ("max_packet_bytes = \"1GiB\"", Some("max_packet_bytes")),
             ("keep_alive_max = \"10ms\"", Some("keep_alive_max")),

@@ -12,8 +12,8 @@
 //!   far back as the last sync.
 //! - What waits takes memory for its place in the log (some ten bytes), not for itself.
 //!
-//! What may happen at a crash: a message that was done less than [`DONE_DELAY`] before may come
-//! again, after a power failure also one that was done a second before.
+//! What may happen at a crash: a message that was done less than 50 ms before may come again,
+//! after a power failure also one that was done a second before.
 //!
 //! Files in the directory:
 //!
@@ -28,8 +28,6 @@
 //! A checkpoint, rather than an index at the end of each segment, is what makes both opening and
 //! cleaning up cheap: it says at once what lives, so that the records `done`, `failed`, `put` and
 //! `delete` before it are needed no more, and a segment goes whatever these say of other segments.
-//!
-//! [`DONE_DELAY`]: self::pending::DONE_DELAY
 
 mod checkpoint;
 mod compaction;

@@ -8,7 +8,8 @@ use std::{
 use async_trait::async_trait;
 use tokio::{sync::oneshot, task::spawn_blocking};
 use transload_adapter::store::{
-    Append, Leased, Position, Queue, QueueId, QueueSettings, Storage, Store, StoreError, Table,
+    Append, Depth, Leased, Position, Queue, QueueId, QueueSettings, Storage, Store, StoreError,
+    Table,
 };
 use transload_envelope::{
     Arguments, Envelope, Text, Timestamp,
@@ -197,6 +198,20 @@ impl JournalStore {
             poisoned: matches!(shared.health(), Health::Failed(_)),
             ..lock(&shared.figures).clone()
         }
+    }
+
+    /// Where each queue is and how much waits in it, in the order of their names.
+    pub fn depths(&self) -> Vec<(Text, Storage, Depth)> {
+        let queues = lock(&self.core.registry).by_name.clone();
+        let mut depths: Vec<_> = queues
+            .into_iter()
+            .map(|(name, queue)| match queue {
+                AnyQueue::Memory(queue) => (name, Storage::Memory, queue.depth()),
+                AnyQueue::Disk(queue) => (name, Storage::Disk, queue.depth()),
+            })
+            .collect();
+        depths.sort_by(|(one, ..), (other, ..)| one.cmp(other));
+        depths
     }
 
     /// Reads up to `limit` messages of a queue on disk behind a position, in order, whether they

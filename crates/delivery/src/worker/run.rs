@@ -160,10 +160,11 @@ impl Worker {
         outgoing: &[Outgoing],
     ) -> Result<(u64, Vec<Result<transload_adapter::Sent, transload_adapter::SendError>>), Stopped>
     {
+        let waits_no_more = self.waits_no_more();
         let (epoch, outbound) = tokio::select! {
             biased;
-            () = self.stop.abort.cancelled() => return Err(Stopped),
             connected = self.link.connected() => connected.ok_or(Stopped)?,
+            () = waits_no_more => return Err(Stopped),
         };
         let results = tokio::select! {
             biased;
@@ -211,9 +212,10 @@ impl Worker {
 
     async fn reconnect(&mut self, epoch: u64, reason: BoxError) -> Result<(), Stopped> {
         self.link.report(epoch, reason);
+        let waits_no_more = self.waits_no_more();
         tokio::select! {
             biased;
-            () = self.stop.abort.cancelled() => Err(Stopped),
+            () = waits_no_more => Err(Stopped),
             () = self.link.gone(epoch) => Ok(()),
         }
     }
@@ -283,8 +285,21 @@ impl Worker {
     async fn pause(&self, wait: Duration) -> Result<(), Stopped> {
         tokio::select! {
             biased;
-            () = self.stop.abort.cancelled() => Err(Stopped),
+            () = self.waits_no_more() => Err(Stopped),
             () = sleep(wait) => Ok(()),
+        }
+    }
+
+    /// Fires when it makes no sense to wait for the target any longer: for a queue that survives the
+    /// process, as soon as the worker is to finish.
+    fn waits_no_more(&self) -> impl Future<Output = ()> + use<> {
+        let stop = self.stop.clone();
+        let waits_on = self.settings.empty_before_finish;
+        async move {
+            tokio::select! {
+                () = stop.abort.cancelled() => {}
+                () = stop.finish.cancelled(), if !waits_on => {}
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ use super::{
     check::Check,
     document,
     finding::Finding,
+    model::Deduplicate,
     recover::{self, Fault, Recovered},
     schema_view::View,
     source::{FileId, Place},
@@ -22,7 +23,7 @@ pub(super) const MAX_UNSETTLED_DEFAULT: usize = 1_000;
 /// How long the name of an adapter or a route may be, in bytes.
 pub(super) const NAME_BYTES_MAX: usize = 128;
 /// The keys that every adapter has.
-const COMMON_KEYS: [&str; 2] = ["kind", "max_unsettled"];
+const COMMON_KEYS: [&str; 3] = ["kind", "max_unsettled", "deduplicate"];
 
 /// An adapter as far as it could be read.
 #[derive(Debug)]
@@ -33,6 +34,7 @@ pub(super) struct Declared<'a> {
     /// Its role, if that is known.
     pub(super) kind: Option<RoleOf<'a>>,
     pub(super) credits: usize,
+    pub(super) deduplicate: Option<Deduplicate>,
     /// Its settings, if they could be read.
     pub(super) prepared: Option<Box<dyn Prepared>>,
 }
@@ -116,8 +118,14 @@ impl<'a> Check<'a> {
         place: Place,
         value: Value<'a>,
     ) -> Declared<'a> {
-        let mut declared =
-            Declared { name, place, kind: None, credits: MAX_UNSETTLED_DEFAULT, prepared: None };
+        let mut declared = Declared {
+            name,
+            place,
+            kind: None,
+            credits: MAX_UNSETTLED_DEFAULT,
+            deduplicate: None,
+            prepared: None,
+        };
         let mut table = match tree::into_table(value) {
             Ok(table) => table,
             Err(value) => {
@@ -127,6 +135,7 @@ impl<'a> Check<'a> {
             }
         };
         declared.credits = self.max_unsettled(file, table.get_mut());
+        declared.deduplicate = self.deduplicate(file, table.get_mut());
         let Some(role) = self.role(file, &declared, &mut table) else { return declared };
         declared.kind = Some(RoleOf(role));
         let schemas = self.schemas(role);

@@ -1,16 +1,18 @@
 //! The table `[gateway]`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{num::NonZeroU64, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 use toml::de::Deserializer;
+use transload_adapter::units::HumanDuration;
+use transload_delivery::dead_letters::Bounds;
 
 use super::{
     check::Check,
     finding::Finding,
     model::GatewaySettings,
     recover,
-    settings::GatewayKeys,
+    settings::{DeadLetterKeys, GatewayKeys},
     source::{FileId, Place},
     tree::{self, Value},
 };
@@ -22,6 +24,7 @@ impl Default for GatewaySettings {
             admin: None,
             drain_timeout: Duration::from_secs(10),
             disk_bytes_max: 10 << 30,
+            dead_letters: Bounds::default(),
         }
     }
 }
@@ -58,6 +61,9 @@ impl<'a> Check<'a> {
                 self.report(Finding::error(place, "expected at least \"64MiB\""));
             }
         }
+        if let Some(keys) = keys.dead_letters {
+            settings.dead_letters = bounds(&keys);
+        }
         if let Some(admin) = keys.admin {
             let address = admin.get_ref().0;
             settings.admin = Some(address);
@@ -71,5 +77,14 @@ impl<'a> Check<'a> {
             }
         }
         settings
+    }
+}
+
+fn bounds(keys: &DeadLetterKeys) -> Bounds {
+    let default = Bounds::default();
+    Bounds {
+        messages_max: keys.max_messages.map_or(default.messages_max, NonZeroU64::get),
+        bytes_max: keys.max_bytes.map_or(default.bytes_max, |bytes| bytes.get().max(1)),
+        age_max: keys.max_age.map(HumanDuration::get),
     }
 }

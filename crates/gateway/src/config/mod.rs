@@ -10,6 +10,7 @@
 
 mod adapters;
 mod check;
+mod deduplicate;
 mod document;
 mod environment;
 mod files;
@@ -48,7 +49,8 @@ pub use self::{
     environment::Environment,
     finding::{Finding, Report},
     model::{
-        AdapterInstance, Configuration, GatewaySettings, Guarantee, Route, RouteTarget, WhenFull,
+        AdapterInstance, Configuration, Deduplicate, DeduplicateBy, GatewaySettings, Guarantee,
+        Route, RouteTarget, WhenFull,
     },
     overview::overview,
     schema::schema,
@@ -200,6 +202,7 @@ fn instance(declared: Declared<'_>) -> Option<AdapterInstance> {
         name: declared.name.into(),
         kind: declared.kind?.0.kind(),
         credits: declared.credits,
+        deduplicate: declared.deduplicate,
         prepared: declared.prepared?,
     })
 }

@@ -5,6 +5,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use transload_adapter::{Prepared, PreparedTarget, store::QueueSettings};
+use transload_delivery::dead_letters::Bounds;
 use transload_envelope::Text;
 use transload_routing::{Pattern, Template};
 
@@ -30,6 +31,8 @@ pub struct GatewaySettings {
     pub drain_timeout: Duration,
     /// How many bytes the journal may take on disk.
     pub disk_bytes_max: u64,
+    /// The bounds of the dead letters of each route.
+    pub dead_letters: Bounds,
 }
 
 /// One `[adapters.NAME]`.
@@ -41,8 +44,30 @@ pub struct AdapterInstance {
     pub kind: &'static str,
     /// How many messages from it may be unsettled.
     pub credits: usize,
+    /// How messages that were accepted before are recognized, if they are to be.
+    pub deduplicate: Option<Deduplicate>,
     /// Its checked settings.
     pub prepared: Box<dyn Prepared>,
+}
+
+/// How messages that were accepted before are recognized.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deduplicate {
+    /// How long an accepted message is remembered.
+    pub window: Duration,
+    /// How many are remembered; at this bound the oldest are forgotten.
+    pub ids_max: usize,
+    /// What makes two messages the same.
+    pub by: DeduplicateBy,
+}
+
+/// What makes two messages the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeduplicateBy {
+    /// Their id.
+    Id,
+    /// The header of this name, in any letter case; messages without it are all different.
+    Header(Text),
 }
 
 /// One `[[route]]`.

@@ -7,6 +7,7 @@ use toml::{
     Spanned,
     de::{DeValue, Deserializer},
 };
+use transload_delivery::dead_letters::PREFIX;
 use transload_envelope::Text;
 use transload_routing::Pattern;
 
@@ -138,8 +139,14 @@ impl<'a> Check<'a> {
         let place = Place { file, span: name.span() };
         let name = name.into_inner();
         let unfit = |character: char| character.is_control() || character == '/';
-        if name.trim().is_empty() || name.contains(unfit) || name.len() > NAME_BYTES_MAX {
-            let help = "use up to 128 bytes without `/` and without control characters".to_owned();
+        // Its queues would be taken for the dead letters of a route.
+        let taken = format!("{name}/") == PREFIX;
+        if taken || name.trim().is_empty() || name.contains(unfit) || name.len() > NAME_BYTES_MAX {
+            let help = if taken {
+                "the name stands for the dead letters of all routes".to_owned()
+            } else {
+                "use up to 128 bytes without `/` and without control characters".to_owned()
+            };
             let message = "this cannot be the name of a route";
             self.report(Finding::error(place.clone(), message).with_help(help));
         } else if let Some(other) = names.get(&name) {

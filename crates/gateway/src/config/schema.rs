@@ -9,12 +9,13 @@ use transload_adapter::{Kind, Registry};
 use super::{
     adapters::MAX_UNSETTLED_DEFAULT,
     schema_view::generator,
-    settings::{GatewayKeys, RouteKeys},
+    settings::{DeduplicateKeys, GatewayKeys, RouteKeys},
 };
 
 /// The JSON Schema (draft 2020-12) of the whole file, with every key of every kind of adapter.
 pub fn schema(registry: &Registry) -> Value {
     let mut generator = generator();
+    generator.subschema_for::<DeduplicateKeys>();
     let adapters: Vec<_> =
         registry.kinds().map(|kind| adapter_schema(kind, &mut generator)).collect();
     let mut targets: Vec<_> =
@@ -180,6 +181,12 @@ fn add_common_keys(kind: &dyn Kind, keys: &mut Map<String, Value>) {
             bound, it takes in no more.",
     });
     keys.insert("max_unsettled".to_owned(), max_unsettled);
+    let deduplicate = json!({
+        "$ref": "#/$defs/Deduplicate",
+        "description": "How messages that were accepted before are recognized; they are \
+            acknowledged and not routed again. Without it, none is.",
+    });
+    keys.insert("deduplicate".to_owned(), deduplicate);
 }
 
 /// A `to` table for adapters of one role.

@@ -31,6 +31,41 @@ pub(super) struct GatewayKeys {
     /// refused. Default: "10GiB".
     #[schemars(with = "Option<ByteSize>")]
     pub(super) max_disk_bytes: Option<Spanned<ByteSize>>,
+    /// The bounds of the dead letters of each route. At a bound the oldest make room.
+    pub(super) dead_letters: Option<DeadLetterKeys>,
+}
+
+/// The bounds of the dead letters of each route.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "DeadLetters")]
+#[expect(clippy::struct_field_names, reason = "these are the keys of the file")]
+pub(super) struct DeadLetterKeys {
+    /// How many are kept. Default: 100000.
+    pub(super) max_messages: Option<NonZeroU64>,
+    /// How many bytes of them are kept. Default: "256MiB".
+    pub(super) max_bytes: Option<ByteSize>,
+    /// How long one is kept. Default: without end.
+    pub(super) max_age: Option<HumanDuration>,
+}
+
+/// How messages that were accepted before are recognized. They are acknowledged and not routed
+/// again.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Deduplicate")]
+pub(super) struct DeduplicateKeys {
+    /// How long an accepted message is remembered. Default: "10m".
+    #[schemars(with = "Option<HumanDuration>")]
+    pub(super) window: Option<Spanned<HumanDuration>>,
+    /// How many are remembered, in memory and on disk; at this bound the oldest are forgotten.
+    /// Default: 100000.
+    #[schemars(with = "Option<NonZeroU32>")]
+    pub(super) max_ids: Option<Spanned<NonZeroU32>>,
+    /// What makes two messages the same: "id", or a header, such as "header:Idempotency-Key";
+    /// messages without the header are all different. Default: "id".
+    #[schemars(with = "Option<String>")]
+    pub(super) by: Option<Spanned<String>>,
 }
 
 /// What goes where: messages from `from` whose address matches `match` go to each of `to`.

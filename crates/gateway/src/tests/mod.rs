@@ -1,6 +1,10 @@
 //! The gateway as a whole, between scripted peers.
 
 mod flow;
+mod letters;
+mod orphans;
+mod peer;
+mod repeats;
 mod stopping;
 mod trouble;
 

@@ -1,3 +1,5 @@
+use std::time::{Duration, Instant};
+
 use tokio_util::sync::CancellationToken;
 use transload_adapter::{
     Settlement,
@@ -26,7 +28,7 @@ async fn what_is_not_delivered_in_time_stays_with_its_source() {
     let rest = "[[route]]\nname = \"all\"\nfrom = \"source\"\nto = \"target\"\n\
                 guarantee = \"delivered\"";
     let mut configuration = configuration(&source, &target, &data, rest);
-    configuration.gateway.drain_timeout = std::time::Duration::from_millis(50);
+    configuration.gateway.drain_timeout = Duration::from_millis(50);
     target.react_with(|_| Reaction::Hold);
     let stop = CancellationToken::new();
     let (ended, ()) = tokio::join!(run(configuration, stop.clone()), async {
@@ -57,15 +59,17 @@ async fn what_was_stored_is_delivered_after_a_restart() {
     let rest = "[[route]]\nname = \"all\"\nfrom = \"source\"\nto = \"target\"";
     target.fail_connections(Some(ConnectFault::Unreachable));
     let stop = CancellationToken::new();
-    let (ended, ()) =
+    let (ended, asked) =
         tokio::join!(run(configuration(&source, &target, &data, rest), stop.clone()), async {
             for number in 0..3 {
                 let fed = source.feed_text("a", &number.to_string());
                 assert_eq!(fed.settled().await, Settlement::Accepted);
             }
             stop.cancel();
+            Instant::now()
         });
     assert_eq!(ended.unwrap(), Summary { waiting: 3, lost: 0 });
+    assert!(asked.elapsed() < Duration::from_secs(4), "a target that is away is not waited for");
 
     target.fail_connections(None);
     let stop = CancellationToken::new();

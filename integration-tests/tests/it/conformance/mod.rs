@@ -2,7 +2,7 @@
 
 mod amqp;
 mod devices;
-// mod foreign_broker;
+mod foreign_broker;
 mod http;
 mod nats;
 

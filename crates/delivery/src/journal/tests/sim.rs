@@ -18,6 +18,7 @@ use crate::sync::lock;
 pub(super) struct Sim(Arc<(Mutex<State>, Condvar)>);
 
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fault of its own")]
 struct State {
     /// How much of a file is durable, by its inode.
     durable: HashMap<u64, u64>,

@@ -1,4 +1,7 @@
-//! The admin address: health, readiness and metrics.
+//! The admin address: health, readiness, metrics, and what people can look at and change.
+
+mod guard;
+mod operations;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -6,6 +9,7 @@ use axum::{
     Router,
     extract::State as Extract,
     http::{StatusCode, header},
+    middleware::from_fn,
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -18,13 +22,16 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
-use transload_delivery::journal::Health;
+use transload_delivery::{dead_letters::PREFIX, journal::Health};
 use transload_envelope::Timestamp;
 use transload_listen::{Bound, Connection, Refused, Serve, Settings};
 
 use crate::{
+    config::{AdapterInstance, Configuration},
     dispatch::Shared,
+    letters::Letters,
     metrics::Metrics,
+    queues::Queues,
     status::{AdapterState, Stage, Status},
     storage::Storage,
 };
@@ -36,6 +43,41 @@ pub(crate) struct State {
     pub(crate) metrics: Metrics,
     pub(crate) shared: Arc<Shared>,
     pub(crate) storage: Storage,
+    pub(crate) letters: Arc<Letters>,
+    pub(crate) queues: Arc<Queues>,
+    /// In the order of the file, like their states.
+    pub(crate) adapters: Arc<[AdapterAbout]>,
+}
+
+impl State {
+    /// Puts together what the pages are made from.
+    pub(crate) fn new(
+        configuration: &Configuration,
+        status: Status,
+        metrics: Metrics,
+        storage: Storage,
+        letters: Letters,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let names = configuration.adapters.iter().map(|adapter| adapter.name.clone());
+        let queues = Queues::new(Arc::clone(&shared), storage.clone(), names);
+        let adapters = configuration.adapters.iter().map(AdapterAbout::from).collect();
+        let (letters, queues) = (Arc::new(letters), Arc::new(queues));
+        Self { status, metrics, shared, storage, letters, queues, adapters }
+    }
+}
+
+/// What does not change of an adapter.
+#[derive(Clone, Debug)]
+pub(crate) struct AdapterAbout {
+    kind: &'static str,
+    at: String,
+}
+
+impl From<&AdapterInstance> for AdapterAbout {
+    fn from(adapter: &AdapterInstance) -> Self {
+        Self { kind: adapter.kind, at: adapter.prepared.describe() }
+    }
 }
 
 /// How many peers are served at once: people, probes and scrapers.
@@ -52,8 +94,9 @@ pub(crate) async fn serve(
     close: CancellationToken,
 ) -> Result<(), String> {
     let bound = Bound::new(address).await.map_err(|error| error.to_string())?;
-    info!(address = %bound.address(), "Health, readiness and metrics are served.");
+    info!(address = %bound.address(), "The admin address is served.");
     let router = Router::new()
+        .merge(operations::router().layer(from_fn(guard::guard)))
         .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
@@ -66,6 +109,11 @@ pub(crate) async fn serve(
     };
     tasks.spawn(transload_listen::serve(bound, settings, Arc::new(Pages { router, close })));
     Ok(())
+}
+
+/// The pages about queues and dead letters, for whoever is in this process.
+pub(crate) fn operations(state: State) -> Router {
+    operations::router().with_state(state)
 }
 
 /// Serves the pages to one peer after the other.
@@ -125,7 +173,10 @@ async fn ready(Extract(shown): Extract<State>) -> Response {
         },
         "adapters": adapters,
     });
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    answer(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &body)
+}
+
+fn answer(status: StatusCode, body: &Value) -> Response {
     let kind = [(header::CONTENT_TYPE, "application/json")];
     (status, kind, format!("{body}\n")).into_response()
 }
@@ -161,5 +212,10 @@ fn refresh(state: &State) {
         figures.queue_messages.set(i64::try_from(depth.messages).unwrap_or(i64::MAX));
         figures.queue_bytes.set(i64::try_from(depth.bytes).unwrap_or(i64::MAX));
         figures.queue_age.set(i64::try_from(age).unwrap_or(i64::MAX));
+    }
+    for (name, _, depth) in state.storage.depths() {
+        if let Some(route) = name.strip_prefix(PREFIX) {
+            state.metrics.dead_letters(route, depth.messages);
+        }
     }
 }

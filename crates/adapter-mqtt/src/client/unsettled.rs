@@ -1,0 +1,149 @@
+//! The messages that are not acknowledged, and whose turn it is.
+
+use std::collections::VecDeque;
+
+use tokio::time::Instant;
+use transload_adapter::{Settlement, Tag};
+use transload_envelope::Envelope;
+
+/// The messages that are not acknowledged, in the order in which they came.
+#[derive(Debug, Default)]
+pub(super) struct Unsettled {
+    /// The tag of the first entry is one more.
+    acknowledged: u64,
+    entries: VecDeque<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    packet_id: u16,
+    state: State,
+    envelope: Envelope,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Handed over.
+    Open,
+    /// To be acknowledged when its turn comes.
+    Done,
+    /// To be handed over again.
+    Released { at: Instant },
+}
+
+impl Unsettled {
+    /// Enters a message that is handed over.
+    pub(super) fn enter(&mut self, packet_id: u16, envelope: Envelope) -> Tag {
+        self.entries.push_back(Entry { packet_id, state: State::Open, envelope });
+        Tag(self.acknowledged + self.entries.len() as u64)
+    }
+
+    fn entry(&mut self, tag: Tag) -> Option<&mut Entry> {
+        let place = tag.0.checked_sub(self.acknowledged + 1)?;
+        self.entries.get_mut(usize::try_from(place).ok()?)
+    }
+
+    /// Takes note of a verdict.
+    pub(super) fn settle(&mut self, tag: Tag, settlement: &Settlement, now: Instant) {
+        let Some(entry) = self.entry(tag) else { return };
+        entry.state = match settlement {
+            Settlement::Accepted
+            | Settlement::Unrouted
+            | Settlement::Replied(_)
+            | Settlement::Rejected { .. } => State::Done,
+            Settlement::Released { after } => State::Released { at: now + *after },
+        };
+    }
+
+    /// Takes the first message out if it can be acknowledged.
+    pub(super) fn next_acknowledgement(&mut self) -> Option<u16> {
+        let first = self.entries.front().filter(|entry| entry.state == State::Done)?;
+        let packet_id = first.packet_id;
+        self.entries.pop_front();
+        self.acknowledged += 1;
+        Some(packet_id)
+    }
+
+    /// When the first released message is to be handed over again.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let due = |entry: &Entry| match entry.state {
+            State::Released { at } => Some(at),
+            State::Open | State::Done => None,
+        };
+        self.entries.iter().filter_map(due).min()
+    }
+
+    /// The released messages whose time has come; they are open again.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<(Tag, Envelope)> {
+        let first = self.acknowledged + 1;
+        let mut due = Vec::new();
+        for (tag, entry) in (first..).zip(&mut self.entries) {
+            if matches!(entry.state, State::Released { at } if at <= now) {
+                entry.state = State::Open;
+                due.push((Tag(tag), entry.envelope.clone()));
+            }
+        }
+        due
+    }
+
+    /// Has a message handed over again at this time.
+    pub(super) fn put_off(&mut self, tag: Tag, at: Instant) {
+        if let Some(entry) = self.entry(tag) {
+            entry.state = State::Released { at };
+        }
+    }
+
+    /// Whether nobody holds a receipt any more.
+    pub(super) fn nothing_open(&self) -> bool {
+        self.entries.iter().all(|entry| entry.state != State::Open)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use transload_envelope::Origin;
+
+    use super::*;
+
+    fn envelope() -> Envelope {
+        Envelope::new(Origin::new("a", "mqtt", "t"), "x")
+    }
+
+    #[test]
+    fn acknowledgements_leave_in_the_order_of_receipt() {
+        let now = Instant::now();
+        let mut unsettled = Unsettled::default();
+        let tags: Vec<_> = [7, 8, 9].map(|id| unsettled.enter(id, envelope())).into();
+        unsettled.settle(tags[2], &Settlement::Accepted, now);
+        assert_eq!(unsettled.next_acknowledgement(), None);
+        unsettled.settle(tags[0], &Settlement::Accepted, now);
+        assert_eq!(unsettled.next_acknowledgement(), Some(7));
+        assert_eq!(unsettled.next_acknowledgement(), None);
+        unsettled.settle(tags[1], &Settlement::Accepted, now);
+        let rest: Vec<_> = std::iter::from_fn(|| unsettled.next_acknowledgement()).collect();
+        assert_eq!(rest, [8, 9]);
+        // A late settlement of a message that is gone changes nothing.
+        unsettled.settle(tags[0], &Settlement::RELEASED, now);
+        assert_eq!(unsettled.next_due(), None);
+    }
+
+    #[test]
+    fn a_released_message_is_offered_again_and_holds_the_others_back() {
+        let now = Instant::now();
+        let mut unsettled = Unsettled::default();
+        let (first, second) = (unsettled.enter(1, envelope()), unsettled.enter(2, envelope()));
+        let after = Duration::from_secs(1);
+        unsettled.settle(first, &Settlement::Released { after }, now);
+        unsettled.settle(second, &Settlement::Accepted, now);
+        assert_eq!(unsettled.next_acknowledgement(), None);
+        assert_eq!(unsettled.next_due(), Some(now + after));
+        assert!(unsettled.due(now).is_empty());
+        let again = unsettled.due(now + after);
+        assert_eq!(again.iter().map(|(tag, _)| *tag).collect::<Vec<_>>(), [first]);
+        unsettled.settle(first, &Settlement::Accepted, now);
+        assert_eq!(unsettled.next_acknowledgement(), Some(1));
+        assert_eq!(unsettled.next_acknowledgement(), Some(2));
+    }
+}

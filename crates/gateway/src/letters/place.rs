@@ -1,0 +1,82 @@
+//! Where a message that is sent again goes, and with which arguments.
+
+use std::collections::HashMap;
+
+use transload_envelope::{Arguments, Envelope, Outgoing, Text};
+use transload_routing::{Plan, Rule, RuleSet};
+
+use crate::dispatch::Shared;
+
+/// A destination by its place in [`Shared::destinations`], and what goes with the message.
+pub(crate) type Place = (usize, Arguments);
+
+/// Finds places by the routes that the gateway has at present.
+pub(crate) struct Places<'a> {
+    shared: &'a Shared,
+    /// Each rule by itself, made when it is needed first.
+    alone: HashMap<usize, RuleSet>,
+    plan: Plan,
+}
+
+impl<'a> Places<'a> {
+    pub(crate) fn new(shared: &'a Shared) -> Self {
+        Self { shared, alone: HashMap::new(), plan: Plan::new() }
+    }
+
+    /// The number of the route of this name.
+    pub(crate) fn route(&self, name: &str) -> Option<usize> {
+        self.shared.rules.rules().iter().position(|rule| *rule.name == *name)
+    }
+
+    /// The number of the destination of this name.
+    pub(crate) fn destination(&self, name: &str) -> Option<usize> {
+        self.shared.destinations.iter().position(|destination| *destination.name == *name)
+    }
+
+    /// The destination, with the arguments that the message was given when it was routed, or with
+    /// new ones where these do not fill what the target asks for at present.
+    pub(crate) fn back(
+        &mut self,
+        destination: usize,
+        outgoing: &Outgoing,
+    ) -> Result<Place, String> {
+        let rules = self.shared.rules.rules();
+        let owner = rules.iter().enumerate().find_map(|(number, rule)| {
+            let target = rule.targets.iter().find(|to| to.destination == destination)?;
+            Some((number, target))
+        });
+        let Some((rule, target)) = owner else { return Err("its route has no such target".into()) };
+        let filled = |(key, _): &(Text, _)| outgoing.arguments.get(key).is_some();
+        if target.templates.iter().all(filled) {
+            return Ok((destination, outgoing.arguments.clone()));
+        }
+        let places = self.anew(rule, &outgoing.envelope)?;
+        let place = places.into_iter().find(|(place, _)| *place == destination);
+        place.ok_or_else(|| "its route has no such target".to_owned())
+    }
+
+    /// All targets of a route, by its patterns and templates; who may use the route, and which
+    /// routes come before it, is not asked.
+    pub(crate) fn anew(&mut self, rule: usize, envelope: &Envelope) -> Result<Vec<Place>, String> {
+        let Some(found) = self.shared.rules.rules().get(rule) else {
+            return Err("there is no such route".to_owned());
+        };
+        let alone = self.alone.entry(rule).or_insert_with(|| {
+            let rule = found.clone();
+            RuleSet::new(vec![Rule { from: Vec::new(), fallback: false, stop: false, ..rule }])
+        });
+        alone.route(0, envelope, &mut self.plan);
+        if self.plan.is_unrouted() {
+            let address = &envelope.address;
+            return Err(format!("the route `{}` does not match `{address}`", found.name));
+        }
+        if let Some(failed) = self.plan.failed().first() {
+            return Err(format!("`{}` cannot be filled in: {}", failed.key, failed.error));
+        }
+        if self.plan.targets().is_empty() {
+            return Err(format!("the route `{}` has no target", found.name));
+        }
+        let targets = self.plan.drain_targets();
+        Ok(targets.map(|target| (target.destination, target.arguments)).collect())
+    }
+}
