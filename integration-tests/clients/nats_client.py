@@ -64,7 +64,8 @@ async def consume_stream(client, arguments):
     while True:
         try:
             batch = await subscription.fetch(100, timeout=1)
-        except nats.errors.TimeoutError:
+        except asyncio.TimeoutError:
+            # Which nats.errors.TimeoutError is too; both are raised when nothing came.
             continue
         for message in batch:
             show(message)

@@ -95,6 +95,9 @@ impl Consumer {
         let what = format!("{count} messages after {}", self.taken);
         until_within(patience, what, || {
             let reached = self.all().len() >= end;
+            if !reached {
+                self.process.must_run();
+            }
             async move { reached.then_some(()) }
         })
         .await;
@@ -111,6 +114,9 @@ impl Consumer {
     ) -> Received {
         until(what, || {
             let found = self.all().iter().find(|message| holds(message)).cloned();
+            if found.is_none() {
+                self.process.must_run();
+            }
             async move { found }
         })
         .await

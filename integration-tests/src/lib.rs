@@ -15,6 +15,7 @@
 
 mod consumer;
 pub mod curl;
+pub mod faults;
 mod gateway;
 mod guard;
 mod http_sink;

@@ -78,6 +78,11 @@ impl Mosquitto {
         }
     }
 
+    /// The process, to freeze it; `None` while the server is away.
+    pub fn process(&mut self) -> Option<&mut Process> {
+        self.server.as_mut()
+    }
+
     /// A Python client.
     pub fn client(&self) -> Python {
         Python::new("mqtt", &self.address())

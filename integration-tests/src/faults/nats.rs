@@ -1,0 +1,166 @@
+//! `JetStream`: publishers that wait for its acknowledgements, and a reader of a stream.
+
+use std::{io, sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
+
+use super::{
+    Ledger, Stamp,
+    ledger::Arrival,
+    nats_wire::{self, Event, Message},
+    produce::{Protocol, Stream, Verdict, unexpected},
+    settings,
+};
+
+/// Creates a stream over the subjects of the producers, on disk.
+pub(super) async fn create_stream(port: u16, name: &str) -> io::Result<()> {
+    let request = json!({ "name": name, "subjects": [settings::SUBJECTS], "storage": "file" });
+    nats_wire::ask(port, &format!("STREAM.CREATE.{name}"), &request).await.map(drop)
+}
+
+/// What the server says about a stream or a consumer.
+pub(super) async fn ask(port: u16, subject: &str) -> io::Result<Value> {
+    nats_wire::ask(port, subject, &json!({})).await
+}
+
+/// Publishes into a stream.
+#[derive(Debug, Default)]
+pub(super) struct Publisher;
+
+impl Protocol for Publisher {
+    async fn open(&mut self, stream: &mut Stream) -> io::Result<()> {
+        nats_wire::open(stream, "_INBOX.acks.*").await
+    }
+
+    fn publish(&mut self, stamp: Stamp, _again: bool, out: &mut BytesMut) {
+        let reply = format!("_INBOX.acks.{}", stamp.number);
+        let subject = settings::key(stamp.lane);
+        nats_wire::publish(&subject, &reply, &stamp.to_string(), &stamp.payload(), out);
+    }
+
+    fn read(
+        &mut self,
+        input: &mut BytesMut,
+        verdicts: &mut Vec<Verdict>,
+        out: &mut BytesMut,
+    ) -> io::Result<()> {
+        while let Some(event) = nats_wire::parse(input)? {
+            match event {
+                Event::Ping => out.extend_from_slice(b"PONG\r\n"),
+                Event::Message(message) => verdicts.push(verdict(&message)?),
+                Event::Pong | Event::Other => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An acknowledgement names the stream and the place in it; everything else is none.
+fn verdict(message: &Message) -> io::Result<Verdict> {
+    let number = message.subject.rsplit('.').next().and_then(|number| number.parse().ok());
+    let number = number.ok_or_else(|| unexpected("an answer on a strange subject"))?;
+    let answer: Value = serde_json::from_slice(&message.payload).unwrap_or_default();
+    let stored = answer.get("error").is_none()
+        && answer.get("stream").is_some_and(Value::is_string)
+        && answer.get("seq").and_then(Value::as_u64).is_some_and(|place| place > 0);
+    Ok(if stored { Verdict::Acknowledged(number) } else { Verdict::Refused(number) })
+}
+
+/// Reads a stream from its begin to its end and further. Each place in the stream is read once, so
+/// that what is recorded twice is in the stream twice.
+#[derive(Debug)]
+pub(super) struct Reader {
+    pub(super) target: usize,
+    pub(super) port: u16,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) last: u64,
+}
+
+const BATCH: u64 = 500;
+/// How long the server waits for a batch to fill.
+const EXPIRES_NS: u64 = 500_000_000;
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Reader {
+    /// Reads for ever.
+    pub(super) async fn run(mut self) {
+        loop {
+            // Each way in which a connection can end is what this is made for.
+            let _ = self.connection().await;
+            sleep(Duration::from_millis(150)).await;
+        }
+    }
+
+    /// An own consumer for each connection, from behind the last place that was read.
+    async fn connection(&mut self) -> io::Result<()> {
+        let stream = settings::TARGET_STREAM;
+        let info = ask(self.port, &format!("STREAM.INFO.{stream}")).await?;
+        let end = info.pointer("/state/last_seq").and_then(Value::as_u64);
+        // A server that was killed before it had stored something may use its place anew.
+        self.last = self.last.min(end.ok_or_else(|| unexpected("a stream without an end"))?);
+        let config = json!({
+            "ack_policy": "none",
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": self.last + 1,
+            "inactive_threshold": 60_000_000_000_u64,
+            "mem_storage": true,
+        });
+        let request = json!({ "stream_name": stream, "config": config });
+        let made =
+            nats_wire::ask(self.port, &format!("CONSUMER.CREATE.{stream}"), &request).await?;
+        let name = made.get("name").and_then(Value::as_str);
+        let name = name.ok_or_else(|| unexpected("a consumer without a name"))?.to_owned();
+        let mut connection = Stream::connect(self.port).await?;
+        nats_wire::open(&mut connection, "_INBOX.read").await?;
+        loop {
+            self.batch(&mut connection, &name).await?;
+        }
+    }
+
+    async fn batch(&mut self, connection: &mut Stream, consumer: &str) -> io::Result<()> {
+        let request = json!({ "batch": BATCH, "expires": EXPIRES_NS }).to_string();
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{consumer}", settings::TARGET_STREAM);
+        let line = format!("PUB {subject} _INBOX.read {}\r\n{request}\r\n", request.len());
+        connection.write(line.as_bytes()).await?;
+        let mut rest = BATCH;
+        while rest > 0 {
+            match timeout(PATIENCE, connection.take(nats_wire::parse)).await?? {
+                Event::Ping => connection.write(b"PONG\r\n").await?,
+                // The end of the batch, or a fault: either way the next request is due.
+                Event::Message(message) if message.reply.is_empty() => return end(&message),
+                Event::Message(message) => {
+                    rest -= 1;
+                    self.record(&message)?;
+                }
+                Event::Pong | Event::Other => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The place in the stream is in the reply subject:
+    /// `$JS.ACK.STREAM.CONSUMER.DELIVERIES.PLACE.…`
+    fn record(&mut self, message: &Message) -> io::Result<()> {
+        let place = message.reply.split('.').nth(5).and_then(|place| place.parse().ok());
+        let place: u64 = place.ok_or_else(|| unexpected("a message without its place"))?;
+        if place != self.last + 1 {
+            return Err(unexpected("a gap in the stream"));
+        }
+        self.last = place;
+        let id = message.header("Nats-Msg-Id").unwrap_or_default();
+        let (target, payload) = (self.target, &*message.payload);
+        self.ledger.arrived(Arrival { target, payload, id, redelivered: false });
+        Ok(())
+    }
+}
+
+/// A status line such as `NATS/1.0 408 Request Timeout` ends a batch.
+fn end(message: &Message) -> io::Result<()> {
+    let head = String::from_utf8_lossy(&message.head);
+    match head.split(' ').nth(1).map(|status| status.get(..3).unwrap_or_default()) {
+        Some("408" | "404") => Ok(()),
+        _ => Err(unexpected(&format!("the batch ended with {head:?}"))),
+    }
+}
