@@ -10,7 +10,7 @@
 
 #![expect(clippy::print_stdout, reason = "the report is what the program is for")]
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::Parser;
 use tokio::task::JoinSet;
@@ -19,6 +19,7 @@ use transload_integration_tests::faults::{Path, Plan, Report, run};
 /// Kills, freezes and cuts while messages go through the gateway, and compares what was
 /// acknowledged with what has arrived. Exits with 1 if anything was lost.
 #[derive(Debug, Parser)]
+#[expect(clippy::struct_excessive_bools, reason = "they are flags of a command line")]
 struct Arguments {
     /// The way of the messages: mqtt-amqp, http-jetstream, amqp-mqtt, amqp-mosquitto,
     /// jetstream-http or all.
@@ -49,6 +50,9 @@ struct Arguments {
     /// Runs the paths at the same time instead of one after the other.
     #[arg(long)]
     together: bool,
+    /// For how many seconds nothing may arrive at the end before what is missing counts as lost.
+    #[arg(long, default_value_t = 60)]
+    patience: u64,
     /// Says nothing until the reports.
     #[arg(long)]
     quiet: bool,
@@ -69,6 +73,7 @@ impl Arguments {
             seed: self.seed,
             small_disk: self.full_disk,
             best_effort: self.best_effort,
+            patience: Duration::from_secs(self.patience),
             verbose: !self.quiet,
         };
         Ok(paths.into_iter().map(plan).collect())

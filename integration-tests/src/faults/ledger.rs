@@ -16,6 +16,7 @@ pub struct Ledger {
     // Distinct messages, for each target.
     arrived: Vec<AtomicU64>,
     damaged: AtomicU64,
+    unsent: AtomicU64,
     // How many messages producers may send so far, all together.
     gate: AtomicU64,
     messages: u64,
@@ -71,6 +72,8 @@ pub struct Tally {
     pub refused: u64,
     /// What arrived and is no message of ours, or is one with other bytes.
     pub damaged: u64,
+    /// Acknowledgements of messages that were not sent: the producers cannot be trusted then.
+    pub acknowledged_unsent: u64,
     /// For each target.
     pub targets: Vec<TargetTally>,
 }
@@ -128,6 +131,7 @@ impl Ledger {
             acknowledged: AtomicU64::new(0),
             arrived: (0..targets).map(|_| AtomicU64::new(0)).collect(),
             damaged: AtomicU64::new(0),
+            unsent: AtomicU64::new(0),
             gate: AtomicU64::new(0),
             messages: lanes.iter().map(|(count, _)| u64::from(*count)).sum(),
         }
@@ -174,6 +178,11 @@ impl Ledger {
         }
     }
 
+    /// An acknowledgement has come for a message that was not sent.
+    pub fn acknowledged_unsent(&self) {
+        self.unsent.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// A message was refused, and will be sent again.
     pub fn refused(&self, stamp: Stamp) {
         self.with(stamp, |lane, number| {
@@ -216,17 +225,47 @@ impl Ledger {
             && self.arrived.iter().all(|count| count.load(Ordering::Relaxed) == self.messages)
     }
 
+    /// Whether a message has arrived at a target.
+    pub fn has_arrived(&self, target: usize, stamp: Stamp) -> bool {
+        let copies =
+            self.with(stamp, |lane, number| lane.targets.get(target)?.copies.get(number).copied());
+        copies.is_some_and(|copies| copies > 0)
+    }
+
+    /// The acknowledged messages that have not arrived at a target.
+    pub fn lost(&self, target: usize) -> Vec<Stamp> {
+        let mut lost = Vec::new();
+        for (lane, books) in (0..).zip(&self.lanes) {
+            let books = books.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(track) = books.targets.get(target) else { continue };
+            for ((number, acknowledged), copies) in
+                (0..).zip(&books.acknowledged).zip(&track.copies)
+            {
+                if *acknowledged && *copies == 0 {
+                    lost.push(Stamp { lane, number });
+                }
+            }
+        }
+        lost
+    }
+
     /// The comparison.
     pub fn tally(&self) -> Tally {
         let mut tally = Tally {
             messages: self.messages,
             acknowledged: self.acknowledged_count(),
             damaged: self.damaged.load(Ordering::Relaxed),
+            acknowledged_unsent: self.unsent.load(Ordering::Relaxed),
             targets: vec![TargetTally::default(); self.arrived.len()],
             ..Tally::default()
         };
-        for (number, lane) in (0..).zip(&self.lanes) {
-            lane.lock().unwrap_or_else(PoisonError::into_inner).add_to(number, &mut tally);
+        for lane in &self.lanes {
+            lane.lock().unwrap_or_else(PoisonError::into_inner).add_to(&mut tally);
+        }
+        for (number, target) in tally.targets.iter_mut().enumerate() {
+            let lost = self.lost(number);
+            target.lost = lost.len() as u64;
+            target.lost_examples = lost.into_iter().take(EXAMPLES_MAX).collect();
         }
         tally
     }
@@ -263,7 +302,7 @@ impl Lane {
         Some(is_first)
     }
 
-    fn add_to(&self, lane: u16, tally: &mut Tally) {
+    fn add_to(&self, tally: &mut Tally) {
         let count = |flags: &[bool]| flags.iter().filter(|flag| **flag).count() as u64;
         tally.sent_again += self.sent.iter().filter(|sent| **sent > 1).count() as u64;
         tally.refused += count(&self.refused);
@@ -274,15 +313,6 @@ impl Lane {
             target.duplicated_with_other_id += track.other_id;
             target.redelivered_by_broker += track.redelivered;
             target.reordered += track.reordered;
-            for ((number, acknowledged), copies) in (0..).zip(&self.acknowledged).zip(&track.copies)
-            {
-                if *acknowledged && *copies == 0 {
-                    target.lost += 1;
-                    if target.lost_examples.len() < EXAMPLES_MAX {
-                        target.lost_examples.push(Stamp { lane, number });
-                    }
-                }
-            }
         }
     }
 }

@@ -26,16 +26,25 @@ pub(super) async fn ask(port: u16, subject: &str) -> io::Result<Value> {
 }
 
 /// Publishes into a stream.
-#[derive(Debug, Default)]
-pub(super) struct Publisher;
+#[derive(Debug)]
+pub(super) struct Publisher {
+    /// What the subjects begin with on which acknowledgements come.
+    inbox: String,
+}
+
+impl Publisher {
+    pub(super) fn new() -> Self {
+        Self { inbox: nats_wire::inbox() }
+    }
+}
 
 impl Protocol for Publisher {
     async fn open(&mut self, stream: &mut Stream) -> io::Result<()> {
-        nats_wire::open(stream, "_INBOX.acks.*").await
+        nats_wire::open(stream, &format!("{}.*", self.inbox)).await
     }
 
     fn publish(&mut self, stamp: Stamp, _again: bool, out: &mut BytesMut) {
-        let reply = format!("_INBOX.acks.{}", stamp.number);
+        let reply = format!("{}.{}", self.inbox, stamp.number);
         let subject = settings::key(stamp.lane);
         nats_wire::publish(&subject, &reply, &stamp.to_string(), &stamp.payload(), out);
     }
@@ -75,6 +84,7 @@ pub(super) struct Reader {
     pub(super) target: usize,
     pub(super) port: u16,
     pub(super) ledger: Arc<Ledger>,
+    pub(super) stream: &'static str,
     pub(super) last: u64,
 }
 
@@ -95,7 +105,7 @@ impl Reader {
 
     /// An own consumer for each connection, from behind the last place that was read.
     async fn connection(&mut self) -> io::Result<()> {
-        let stream = settings::TARGET_STREAM;
+        let stream = self.stream;
         let info = ask(self.port, &format!("STREAM.INFO.{stream}")).await?;
         let end = info.pointer("/state/last_seq").and_then(Value::as_u64);
         // A server that was killed before it had stored something may use its place anew.
@@ -113,16 +123,22 @@ impl Reader {
         let name = made.get("name").and_then(Value::as_str);
         let name = name.ok_or_else(|| unexpected("a consumer without a name"))?.to_owned();
         let mut connection = Stream::connect(self.port).await?;
-        nats_wire::open(&mut connection, "_INBOX.read").await?;
+        let inbox = nats_wire::inbox();
+        nats_wire::open(&mut connection, &inbox).await?;
         loop {
-            self.batch(&mut connection, &name).await?;
+            self.batch(&mut connection, &name, &inbox).await?;
         }
     }
 
-    async fn batch(&mut self, connection: &mut Stream, consumer: &str) -> io::Result<()> {
+    async fn batch(
+        &mut self,
+        connection: &mut Stream,
+        consumer: &str,
+        inbox: &str,
+    ) -> io::Result<()> {
         let request = json!({ "batch": BATCH, "expires": EXPIRES_NS }).to_string();
-        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{consumer}", settings::TARGET_STREAM);
-        let line = format!("PUB {subject} _INBOX.read {}\r\n{request}\r\n", request.len());
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{consumer}", self.stream);
+        let line = format!("PUB {subject} {inbox} {}\r\n{request}\r\n", request.len());
         connection.write(line.as_bytes()).await?;
         let mut rest = BATCH;
         while rest > 0 {

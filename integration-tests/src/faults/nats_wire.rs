@@ -1,7 +1,10 @@
 //! As much of the NATS client protocol and of `JetStream`'s API as publishing to a stream and
 //! reading one need, by the documentation of nats-server.
 
-use std::io;
+use std::{
+    io,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use bytes::{Buf, Bytes, BytesMut};
 use serde_json::Value;
@@ -38,6 +41,13 @@ impl Message {
     }
 }
 
+/// A subject for answers that nobody else has: of two connections that shared one, each would take
+/// the other's answers for its own.
+pub(super) fn inbox() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("_INBOX.{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
 /// Connects, and subscribes to one subject.
 pub(super) async fn open(stream: &mut Stream, inbox: &str) -> io::Result<()> {
     stream.take(|input| Ok(parse(input)?.map(drop))).await?;
@@ -56,9 +66,10 @@ pub(super) async fn open(stream: &mut Stream, inbox: &str) -> io::Result<()> {
 /// Asks the `JetStream` API, on a connection of its own.
 pub(super) async fn ask(port: u16, subject: &str, request: &Value) -> io::Result<Value> {
     let mut stream = Stream::connect(port).await?;
-    open(&mut stream, "_INBOX.ask").await?;
+    let inbox = inbox();
+    open(&mut stream, &inbox).await?;
     let request = request.to_string();
-    let line = format!("PUB $JS.API.{subject} _INBOX.ask {}\r\n{request}\r\n", request.len());
+    let line = format!("PUB $JS.API.{subject} {inbox} {}\r\n{request}\r\n", request.len());
     stream.write(line.as_bytes()).await?;
     loop {
         if let Event::Message(message) = stream.take(parse).await? {

@@ -1,4 +1,4 @@
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 use super::schedule::{Link, Place};
 
@@ -105,6 +105,8 @@ pub struct Plan {
     /// Whether the route only promises its best effort: to see that the harness notices what is
     /// lost then.
     pub best_effort: bool,
+    /// For how long nothing may arrive at the end before what is missing counts as lost.
+    pub patience: Duration,
     /// Whether each fault is said on standard error.
     pub verbose: bool,
 }

@@ -190,6 +190,10 @@ impl Lane {
                     if let Some(at) = self.unacknowledged.iter().position(|own| *own == number) {
                         self.unacknowledged.remove(at);
                         self.ledger.acknowledged(self.stamp(number));
+                    } else if number >= self.next {
+                        // Somebody else's acknowledgement would make a loss look like one of the
+                        // gateway, so such a run is no good.
+                        self.ledger.acknowledged_unsent();
                     }
                 }
                 Verdict::Refused(number) => {

@@ -33,6 +33,7 @@ impl Report {
             |target: &super::TargetTally| target.lost == 0 && target.duplicated_with_other_id == 0;
         self.failure.is_none()
             && tally.damaged == 0
+            && tally.acknowledged_unsent == 0
             && tally.acknowledged == tally.messages
             && tally.targets.iter().all(target_is_good)
     }
@@ -76,6 +77,7 @@ impl fmt::Display for Report {
             }
         }
         line(f, "damaged", &tally.damaged)?;
+        line(f, "acknowledged and never sent", &tally.acknowledged_unsent)?;
         line(f, "dead letters", &self.dead_letters)?;
         line(f, "kills", &self.kills)?;
         let duplicates = format!("{:.6}", self.duplicates_for_each_kill());

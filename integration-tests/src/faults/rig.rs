@@ -47,6 +47,8 @@ pub(super) struct Producer {
 
 const MQTT_WINDOW: usize = 50;
 const BROKER_WINDOW: usize = 100;
+/// How many messages of each producer are looked for where something is lost.
+const LOOKED_AT: u32 = 4_000_000;
 
 /// How many producers a path has.
 fn lanes(path: Path) -> u32 {
@@ -224,7 +226,8 @@ impl Rig {
             }
             Path::HttpJetstream => {
                 let port = self.nats_port();
-                tasks.spawn(nats::Reader { target, port, ledger, last: 0 }.run());
+                let stream = settings::TARGET_STREAM;
+                tasks.spawn(nats::Reader { target, port, ledger, stream, last: 0 }.run());
             }
             Path::AmqpMqtt | Path::AmqpMosquitto => {
                 let port = self.mosquitto.as_ref().map_or(self.listener, port);
@@ -269,7 +272,7 @@ impl Rig {
                 }
                 Path::JetstreamHttp => {
                     lane.window = BROKER_WINDOW;
-                    tasks.spawn(lane.run(nats::Publisher));
+                    tasks.spawn(lane.run(nats::Publisher::new()));
                 }
             }
         }
@@ -379,18 +382,26 @@ impl Rig {
         self.gateway.metric(name, "dead_lettered").await.unwrap_or(0.0)
     }
 
-    /// Shows what may help to find a fault: the end of what the gateway has said, and what the
-    /// source's broker still has.
-    pub(super) async fn explain(&mut self) {
+    /// Shows what may help to find a fault: the end of what the gateway has said, and whether
+    /// what is lost is still in the source's stream.
+    pub(super) async fn explain(&mut self, ledger: &Ledger) {
         self.gateway.process().print_end();
-        if self.path == Path::JetstreamHttp {
-            let stream = settings::SOURCE_STREAM;
-            for subject in
-                [format!("STREAM.INFO.{stream}"), format!("CONSUMER.INFO.{stream}.gateway")]
-            {
-                let said = nats::ask(self.nats_port(), &subject).await;
-                eprintln!("{subject}: {said:?}");
-            }
+        if self.path != Path::JetstreamHttp || ledger.lost(0).is_empty() {
+            return;
+        }
+        let (port, stream) = (self.nats_port(), settings::SOURCE_STREAM);
+        for subject in [format!("STREAM.INFO.{stream}"), format!("CONSUMER.INFO.{stream}.gateway")]
+        {
+            eprintln!("{subject}: {:?}", nats::ask(port, &subject).await);
+        }
+        let lanes: Vec<_> = (0..lanes(self.path)).map(|_| (LOOKED_AT, true)).collect();
+        let kept = Arc::new(Ledger::new(&lanes, 1));
+        let reader = nats::Reader { target: 0, port, ledger: Arc::clone(&kept), stream, last: 0 };
+        // It reads for ever, and is done long before.
+        let _ = tokio::time::timeout(Duration::from_secs(20), reader.run()).await;
+        for stamp in ledger.lost(0) {
+            let place = if kept.has_arrived(0, stamp) { "is in" } else { "is not in" };
+            eprintln!("lost: {stamp} {place} the source's stream");
         }
     }
 }

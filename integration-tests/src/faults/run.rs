@@ -13,8 +13,6 @@ use super::{
 /// For how long nothing may be acknowledged before the run is given up: longer than any broker
 /// takes to come back, and any time-out.
 const STUCK: Duration = Duration::from_mins(2);
-/// For how long nothing may arrive before what is missing counts as lost.
-const QUIET: Duration = Duration::from_secs(45);
 const STEP: Duration = Duration::from_millis(20);
 /// How many segments of the messages may be sent while a fault lasts: enough that messages are
 /// under way and wait, and not so many that none are left for the faults to come.
@@ -49,7 +47,7 @@ pub async fn run(plan: &Plan) -> Report {
         not_run: rig.not_run.clone(),
     };
     if !report.is_good() {
-        rig.explain().await;
+        rig.explain(&ledger).await;
     }
     report
 }
@@ -80,7 +78,7 @@ async fn follow(
     }
     ledger.open_gate(u64::from(plan.messages));
     until_acknowledged(u64::from(plan.messages), rig, ledger).await?;
-    until_complete(rig, ledger).await
+    until_complete(plan.patience, rig, ledger).await
 }
 
 #[expect(
@@ -107,9 +105,9 @@ async fn until_acknowledged(count: u64, rig: &mut Rig, ledger: &Ledger) -> Resul
 }
 
 /// What does not arrive for a long time is lost, and for the comparison to say.
-async fn until_complete(rig: &mut Rig, ledger: &Ledger) -> Result<(), String> {
+async fn until_complete(patience: Duration, rig: &mut Rig, ledger: &Ledger) -> Result<(), String> {
     let (mut last, mut since) = (ledger.arrived_count(), Instant::now());
-    while !ledger.is_complete() && since.elapsed() < QUIET {
+    while !ledger.is_complete() && since.elapsed() < patience {
         look(rig)?;
         if ledger.arrived_count() > last {
             (last, since) = (ledger.arrived_count(), Instant::now());

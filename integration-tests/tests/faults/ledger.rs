@@ -126,6 +126,7 @@ fn the_same_seed_gives_the_same_faults() {
         seed,
         small_disk: true,
         best_effort: false,
+        patience: std::time::Duration::ZERO,
         verbose: false,
     };
     let schedule = Schedule::new(&plan(1));

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use transload_integration_tests::faults::{Path, Plan, run};
 
 const PLAN: Plan = Plan {
@@ -8,6 +10,7 @@ const PLAN: Plan = Plan {
     seed: 1,
     small_disk: false,
     best_effort: false,
+    patience: Duration::from_secs(45),
     verbose: true,
 };
 
@@ -55,7 +58,8 @@ async fn a_full_disk() {
 /// The comparison can fail: a route that promises nothing loses messages, and that is seen.
 #[tokio::test]
 async fn a_loss_is_noticed() {
-    let plan = Plan { path: Path::HttpJetstream, best_effort: true, ..PLAN };
+    let patience = Duration::from_secs(8);
+    let plan = Plan { path: Path::HttpJetstream, best_effort: true, patience, ..PLAN };
     let report = run(&plan).await;
     assert!(report.tally.targets.iter().any(|target| target.lost > 0), "{report}");
     assert!(!report.is_good());
