@@ -167,6 +167,8 @@ impl Writer {
                 Ok(())
             }
             Err(Fault::Full(reason)) => {
+                // Whoever hears of the refusal and looks finds the store full.
+                self.note_full(reason.clone());
                 let shared = &self.core.shared;
                 let refused = shared.pending.restore(work, FULL_DELAY);
                 refuse(shared, refused, &StoreError::Full(reason.clone()));
