@@ -27,7 +27,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tracing::warn;
 use transload_adapter::{
-    Adapter, ConnectError, Context, Endpoints, Inbound, Lint, SourceCapabilities,
+    Adapter, ConnectError, Context, Endpoints, Inbound, Interest, Lint, SourceCapabilities,
     TargetCapabilities,
 };
 
@@ -102,6 +102,11 @@ impl Adapter for AmqpClient {
 
     fn target(_: &AmqpConfig, _: &AmqpTarget) -> TargetCapabilities {
         TargetCapabilities { sends: true, confirms: true, replies: false, carries_headers: true }
+    }
+
+    fn reconnects(_: &AmqpConfig, before: &Interest, now: &Interest) -> bool {
+        // Queues are consumed whole, or not at all; see `consumes`.
+        before.patterns.is_empty() != now.patterns.is_empty()
     }
 
     async fn connect(

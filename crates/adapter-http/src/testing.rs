@@ -55,6 +55,7 @@ pub(crate) fn context(patterns: &[&str], credits: usize) -> Context {
         stop: CancellationToken::new(),
         tasks: TaskTracker::new(),
         interest: Arc::new(Interest { patterns }),
+        updates: transload_adapter::Updates::default(),
         store: Arc::new(NoStore),
         observer: Arc::new(NoObserver),
     }

@@ -24,6 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             credits: Arc::new(Semaphore::new(1024)),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            updates: transload_adapter::Updates::default(),
             interest: Arc::new(Interest { patterns: vec!["gateway/#".into()] }),
             store: Arc::new(MemoryStore::new()),
             observer: Arc::new(NoObserver),

@@ -4,7 +4,9 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use crate::{ConnectError, Context, Endpoints, Lint, SourceCapabilities, TargetCapabilities};
+use crate::{
+    ConnectError, Context, Endpoints, Interest, Lint, SourceCapabilities, TargetCapabilities,
+};
 
 /// One role of one protocol, such as «MQTT client». Implemented once for each `kind` and role.
 ///
@@ -53,6 +55,13 @@ pub trait Adapter: Send + Sync + 'static {
 
     /// What the protocol can promise for this target.
     fn target(config: &Self::Config, target: &Self::Target) -> TargetCapabilities;
+
+    /// Whether the connection has to be made anew when the configuration is read again and the routes
+    /// want something else of this source. An adapter that says no follows
+    /// [`Updates::changed`](crate::Updates::changed) instead.
+    fn reconnects(_config: &Self::Config, before: &Interest, now: &Interest) -> bool {
+        before != now
+    }
 
     /// Opens the connection or the listening socket. The gateway calls this again, with back-off,
     /// after each loss.

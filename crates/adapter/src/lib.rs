@@ -30,7 +30,7 @@ pub mod units;
 pub use self::{
     adapter::Adapter,
     capability::{SourceCapabilities, TargetCapabilities},
-    context::{Context, Interest},
+    context::{Context, Interest, UpdateSender, Updates, updates},
     endpoint::{Delivery, Destination, Endpoints, Inbound, Lost, Outbound, Sent},
     error::{BoxError, ConnectError, ReceiveError, SendError},
     lint::{Lint, Severity},

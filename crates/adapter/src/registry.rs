@@ -12,8 +12,8 @@ use toml::{
 use transload_envelope::Outgoing;
 
 use crate::{
-    Adapter, ConnectError, Context, Destination, Inbound, Lint, Lost, Outbound, SendError, Sent,
-    SourceCapabilities, TargetCapabilities,
+    Adapter, ConnectError, Context, Destination, Inbound, Interest, Lint, Lost, Outbound,
+    SendError, Sent, SourceCapabilities, TargetCapabilities,
 };
 
 /// All protocols that a gateway knows.
@@ -148,6 +148,8 @@ pub trait Prepared: Send + Sync {
     fn lint_source(&self, pattern: &str) -> Vec<Lint>;
     /// Reads the settings of a target: a `to` table without the keys that every target has.
     fn prepare_target(&self, settings: &Spanned<DeTable<'_>>) -> Result<PreparedTarget, Error>;
+    /// See [`Adapter::reconnects`].
+    fn reconnects(&self, before: &Interest, now: &Interest) -> bool;
     /// See [`Adapter::connect`].
     async fn connect(&self, context: Context) -> Result<AnyEndpoints, ConnectError>;
 }
@@ -251,6 +253,10 @@ impl<A: Adapter> Prepared for Checked<A> {
             description: A::describe_target(&self.config, &target),
             target: AnyTarget(Arc::new(target)),
         })
+    }
+
+    fn reconnects(&self, before: &Interest, now: &Interest) -> bool {
+        A::reconnects(&self.config, before, now)
     }
 
     async fn connect(&self, context: Context) -> Result<AnyEndpoints, ConnectError> {

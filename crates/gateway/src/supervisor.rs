@@ -228,6 +228,7 @@ pub(crate) fn context(
         stop,
         tasks: TaskTracker::new(),
         interest: Arc::new(interest),
+        updates: transload_adapter::Updates::default(),
         store,
         observer,
     }

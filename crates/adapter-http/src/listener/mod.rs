@@ -17,7 +17,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use transload_adapter::{
-    Adapter, ConnectError, Context, Endpoints, Lint, SourceCapabilities, TargetCapabilities,
+    Adapter, ConnectError, Context, Endpoints, Interest, Lint, SourceCapabilities,
+    TargetCapabilities,
 };
 use transload_listen::{Bound, Settings};
 
@@ -74,6 +75,11 @@ impl Adapter for HttpListener {
         TargetCapabilities { sends: true, confirms: true, replies: false, carries_headers: false }
     }
 
+    fn reconnects(_: &ListenerConfig, _: &Interest, _: &Interest) -> bool {
+        // Requests and event streams go on when the routes change.
+        false
+    }
+
     async fn connect(
         config: Arc<ListenerConfig>,
         context: Context,
@@ -102,6 +108,7 @@ async fn open(
     let stop = context.stop.child_token();
     let (intake, deliveries) = Intake::open(&context);
     let hub = Arc::new(Hub::new(config.streams.clone(), Arc::clone(&context.observer)));
+    let updates = context.updates.clone();
     let server = Arc::new(Server::new(config, context, intake, Arc::clone(&hub), end.clone()));
     let settings = Settings {
         connections: Arc::new(Semaphore::new(server.config.max_connections)),
@@ -110,6 +117,7 @@ async fn open(
         tasks: tasks.clone(),
     };
     tasks.spawn(transload_listen::serve(bound, settings, Arc::clone(&server)));
+    tasks.spawn(Arc::clone(&server).follow(updates));
     let ended = end.clone();
     tasks.spawn(async move {
         tokio::select! {

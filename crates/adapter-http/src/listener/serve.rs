@@ -15,12 +15,13 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{sync::Semaphore, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
-use transload_adapter::{Context, Event, Observer};
+use transload_adapter::{Context, Event, Interest, Observer, Updates};
 use transload_envelope::Text;
 use transload_listen::{Connection, Refused, Serve};
 use transload_routing::{Index, Pattern};
@@ -50,7 +51,7 @@ pub(super) struct Server {
     /// One permit for each byte of a body that may be held.
     pub(super) buffered: Arc<Semaphore>,
     stop: CancellationToken,
-    wanted: Index<usize>,
+    wanted: ArcSwap<Index<usize>>,
     intake: Mutex<Option<Arc<Intake>>>,
 }
 
@@ -62,13 +63,6 @@ impl Server {
         hub: Arc<Hub>,
         end: CancellationToken,
     ) -> Self {
-        let mut wanted = Index::new();
-        for (place, pattern) in context.interest.patterns.iter().enumerate() {
-            match Pattern::parse(pattern) {
-                Ok(pattern) => drop(wanted.insert(&pattern, place, ())),
-                Err(error) => warn!(%pattern, %error, "A pattern cannot match any path."),
-            }
-        }
         let buffered_max = config.max_buffered_bytes.as_usize().min(Semaphore::MAX_PERMITS);
         Self {
             config,
@@ -78,15 +72,26 @@ impl Server {
             end,
             buffered: Arc::new(Semaphore::new(buffered_max)),
             stop: context.stop,
-            wanted,
+            wanted: ArcSwap::from_pointee(index(&context.interest)),
             intake: Mutex::new(Some(Arc::new(intake))),
+        }
+    }
+
+    /// Follows what the routes want, until the endpoints are gone.
+    pub(super) async fn follow(self: Arc<Self>, mut updates: Updates) {
+        loop {
+            let interest = tokio::select! {
+                () = self.end.cancelled() => return,
+                interest = updates.changed() => interest,
+            };
+            self.wanted.store(Arc::new(index(&interest)));
         }
     }
 
     /// Whether some route asks for messages to this address.
     pub(super) fn wants(&self, address: &str) -> bool {
         let mut wanted = false;
-        self.wanted.matches(address, |_, ()| wanted = true);
+        self.wanted.load().matches(address, |_, ()| wanted = true);
         wanted
     }
 
@@ -99,6 +104,18 @@ impl Server {
     pub(super) fn stop_intake(&self) {
         drop(self.intake.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
+}
+
+/// What the routes want, for one look-up a request.
+fn index(interest: &Interest) -> Index<usize> {
+    let mut wanted = Index::new();
+    for (place, pattern) in interest.patterns.iter().enumerate() {
+        match Pattern::parse(pattern) {
+            Ok(pattern) => drop(wanted.insert(&pattern, place, ())),
+            Err(error) => warn!(%pattern, %error, "A pattern cannot match any path."),
+        }
+    }
+    wanted
 }
 
 impl Serve for Server {

@@ -146,6 +146,7 @@ fn context(patterns: &[&str]) -> Context {
         interest: Arc::new(Interest {
             patterns: patterns.iter().map(|p| Text::from(*p)).collect(),
         }),
+        updates: transload_adapter::Updates::default(),
         store: Arc::new(MemoryStore::default()),
         observer: Arc::new(NoObserver),
     }

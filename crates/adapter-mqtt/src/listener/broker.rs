@@ -1,9 +1,10 @@
 use std::{sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use transload_adapter::{
-    Context, Delivery, Event, Receipt, Settlement, Tag, settlement_channel,
+    Context, Delivery, Event, Interest, Receipt, Settlement, Tag, settlement_channel,
     store::{Append, AppendTo, QueueId, QueueSettings, Storage, StoreError},
 };
 use transload_envelope::{Arguments, Envelope, Origin, Text, Timestamp};
@@ -28,7 +29,7 @@ pub(super) struct Broker {
     pub(super) config: Arc<Config>,
     pub(super) context: Context,
     /// What the routes want.
-    interest: Index<usize>,
+    interest: ArcSwap<Index<usize>>,
     /// To the gateway.
     pub(super) deliveries: mpsc::Sender<Delivery>,
     pub(super) subscriptions: Subscriptions,
@@ -58,14 +59,7 @@ impl Broker {
         deliveries: mpsc::Sender<Delivery>,
     ) -> Result<Arc<Self>, StoreError> {
         let name = format!("mqtt/{}", context.name);
-        let mut interest = Index::new();
-        for (number, pattern) in context.interest.patterns.iter().enumerate() {
-            match Pattern::parse(pattern) {
-                Ok(pattern) => drop(interest.insert(&pattern, number, ())),
-                // The configuration was checked; one more check costs nothing.
-                Err(error) => tracing::error!(%pattern, %error, "A route's pattern is not valid."),
-            }
-        }
+        let interest = ArcSwap::from_pointee(index(&context.interest));
         let settings = queue_settings(&config);
         let broker = Arc::new(Self {
             interest,
@@ -126,10 +120,22 @@ impl Broker {
         Duration::from_secs(session_expiry_s.into()).min(self.config.session_expiry_max.get())
     }
 
+    /// Follows what the routes want, until the listener is closed.
+    pub(super) async fn follow_updates(self: Arc<Self>) {
+        let mut updates = self.context.updates.clone();
+        loop {
+            let interest = tokio::select! {
+                () = self.closing.cancelled() => return,
+                interest = updates.changed() => interest,
+            };
+            self.interest.store(Arc::new(index(&interest)));
+        }
+    }
+
     /// Whether some route wants messages of this topic.
     pub(super) fn wanted_by_routes(&self, topic: &str) -> bool {
         let mut wanted = false;
-        self.interest.matches(topic, |_, ()| wanted = true);
+        self.interest.load().matches(topic, |_, ()| wanted = true);
         wanted
     }
 
@@ -365,6 +371,19 @@ impl Broker {
         }
         self.subscriptions.close().await;
     }
+}
+
+/// What the routes want, for one look-up a message.
+fn index(interest: &Interest) -> Index<usize> {
+    let mut index = Index::new();
+    for (number, pattern) in interest.patterns.iter().enumerate() {
+        match Pattern::parse(pattern) {
+            Ok(pattern) => drop(index.insert(&pattern, number, ())),
+            // The configuration was checked; one more check costs nothing.
+            Err(error) => tracing::error!(%pattern, %error, "A route's pattern is not valid."),
+        }
+    }
+    index
 }
 
 /// An append without a receipt.

@@ -23,7 +23,8 @@ use async_trait::async_trait;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use transload_adapter::{
-    Adapter, ConnectError, Context, Endpoints, Event, Lint, SourceCapabilities, TargetCapabilities,
+    Adapter, ConnectError, Context, Endpoints, Event, Interest, Lint, SourceCapabilities,
+    TargetCapabilities,
 };
 use transload_listen::{Bound, Connection, Refused, Serve, Settings};
 
@@ -89,6 +90,11 @@ impl Adapter for MqttListener {
         TargetCapabilities { sends: true, confirms: true, replies: false, carries_headers: true }
     }
 
+    fn reconnects(_: &Config, _: &Interest, _: &Interest) -> bool {
+        // The connections of devices stay when the routes change.
+        false
+    }
+
     async fn connect(
         config: Arc<Config>,
         context: Context,
@@ -122,6 +128,7 @@ impl MqttListener {
             .await
             .map_err(|error| ConnectError::Unreachable(Box::new(error)))?;
         context.tasks.spawn(Arc::clone(&broker).keep_time());
+        context.tasks.spawn(Arc::clone(&broker).follow_updates());
         listen(&broker, sockets);
         let closing = Arc::new(broker.closing.clone().drop_guard());
         let inbound = DeviceInbound::new(deliveries, context.stop.clone(), Arc::clone(&closing));

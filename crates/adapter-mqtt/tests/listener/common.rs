@@ -77,6 +77,7 @@ pub(crate) async fn start_with(settings: &str, store: Arc<dyn Store>) -> Listene
         credits: Arc::new(Semaphore::new(1024)),
         stop: CancellationToken::new(),
         tasks: TaskTracker::new(),
+        updates: transload_adapter::Updates::default(),
         interest: Arc::new(Interest { patterns: vec!["gateway/{rest...}".into()] }),
         store,
         observer: Arc::clone(&counts) as Arc<dyn Observer>,

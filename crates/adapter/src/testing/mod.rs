@@ -21,7 +21,7 @@ pub use self::{
     no_store::NoStore,
     script::{ConnectFault, Fed, Reaction, Script, SentMessage},
 };
-use crate::{Context, Interest, NoObserver};
+use crate::{Context, Interest, NoObserver, Updates};
 
 /// A context for an adapter under test: no queues, no observer, `credits` unsettled deliveries.
 pub fn context(name: &str, credits: usize) -> Context {
@@ -31,6 +31,7 @@ pub fn context(name: &str, credits: usize) -> Context {
         stop: CancellationToken::new(),
         tasks: TaskTracker::new(),
         interest: Arc::new(Interest::default()),
+        updates: Updates::default(),
         store: Arc::new(NoStore),
         observer: Arc::new(NoObserver),
     }

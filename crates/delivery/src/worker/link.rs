@@ -44,6 +44,11 @@ impl Link {
         self.current.wait_for(Option::is_some).await.ok()?.clone()
     }
 
+    /// Whether there is a connection at present.
+    pub fn is_connected(&self) -> bool {
+        self.current.borrow().is_some()
+    }
+
     /// Reports that a connection is lost.
     pub fn report(&self, epoch: u64, reason: BoxError) {
         // When a report waits already, the supervisor is about to reconnect.

@@ -58,6 +58,7 @@ impl Worker {
             let leased = tokio::select! {
                 biased;
                 () = self.stop.abort.cancelled() => return None,
+                () = self.stop.leave.cancelled() => return None,
                 () = self.stop.finish.cancelled() => self.last_batch().await,
                 leased = self.lease() => leased,
             };
@@ -298,6 +299,7 @@ impl Worker {
         async move {
             tokio::select! {
                 () = stop.abort.cancelled() => {}
+                () = stop.leave.cancelled() => {}
                 () = stop.finish.cancelled(), if !waits_on => {}
             }
         }

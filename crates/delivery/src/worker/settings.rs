@@ -4,7 +4,7 @@ use tokio_util::sync::CancellationToken;
 use transload_envelope::Text;
 
 /// How one destination is served.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerSettings {
     /// The destination's name.
     pub name: Text,
@@ -33,6 +33,9 @@ pub struct WorkerStop {
     /// The batch in hand is delivered, and nothing more is leased (or, for a queue in memory, until
     /// it is empty).
     pub finish: CancellationToken,
+    /// The batch in hand is delivered, or put back where the target does not take it; the rest is
+    /// left to whoever serves the queue next.
+    pub leave: CancellationToken,
     /// The batch in hand is put back at once.
     pub abort: CancellationToken,
 }
