@@ -16,7 +16,7 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 11] = [
     ("envelope", &[]),
     ("routing", &["envelope"]),
     ("adapter", &["envelope"]),
-    ("listen", &[]),
+    ("listen", &["adapter"]),
     ("delivery", &["adapter", "envelope"]),
     ("gateway", &["adapter", "delivery", "envelope", "listen", "routing"]),
     ("adapter-amqp", &["adapter", "envelope"]),

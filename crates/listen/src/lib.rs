@@ -1,9 +1,9 @@
 //! The accept loop that every listener of the gateway shares.
 //!
 //! Invariants:
-//! - At most [`Settings::connections`] peers are served at once. A peer beyond that is closed at
-//!   once and reported: left in the backlog it would look like a gateway that hangs, while a closed
-//!   connection lets it try another address or come back later.
+//! - At most as many peers are served at once as there are [`Places`], in all and of one address. A
+//!   peer beyond that is closed at once and reported: left in the backlog it would look like a
+//!   gateway that hangs, while a closed connection lets it try another address or come back later.
 //! - A failing `accept` (no file descriptors left, a peer that vanished) never ends the loop and
 //!   never spins: the loop waits and tries again.
 //! - A TLS handshake runs in the task of its own connection and within a time, so one slow peer
@@ -12,11 +12,15 @@
 //!   signal, and what becomes of the connections then is for their server to decide.
 
 mod bind;
+mod places;
 mod serve;
 mod stream;
+mod tls;
 
 pub use self::{
     bind::{BindError, Bound},
+    places::{Place, Places, origin},
     serve::{Connection, Refused, Serve, Settings, serve},
-    stream::{Stream, Tls},
+    stream::Stream,
+    tls::{ClientCertificate, ClientIdentity, MinimumVersion, Tls, TlsFault, TlsSettings},
 };

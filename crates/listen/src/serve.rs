@@ -1,15 +1,14 @@
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{
-    net::TcpStream,
-    sync::{OwnedSemaphorePermit, Semaphore},
-};
+use tokio::net::TcpStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
 use crate::{
     bind::Bound,
-    stream::{Stream, Tls},
+    places::{Place, Places},
+    stream::Stream,
+    tls::{ClientIdentity, Tls},
 };
 
 /// How long the loop waits after an `accept` that failed for want of something of the machine's.
@@ -18,8 +17,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How a listener runs.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// One permit for each connection that may be served at once; several listeners may share it.
-    pub connections: Arc<Semaphore>,
+    /// How many connections may be served at once; several listeners may share them.
+    pub places: Arc<Places>,
     /// TLS, where the listener speaks it.
     pub tls: Option<Tls>,
     /// Ends the loop.
@@ -35,8 +34,10 @@ pub struct Connection {
     pub stream: Stream,
     /// Its address.
     pub peer: SocketAddr,
+    /// Who it is by its certificate, where it has shown one.
+    pub identity: Option<Arc<ClientIdentity>>,
     /// Its place among the connections; dropping it lets another peer in.
-    pub permit: OwnedSemaphorePermit,
+    pub place: Place,
 }
 
 /// Why a peer was not let in.
@@ -44,6 +45,8 @@ pub struct Connection {
 pub enum Refused {
     /// As many as may be are served already.
     TooManyConnections,
+    /// As many as may be are served of its address.
+    TooManyOfOneAddress,
     /// The TLS handshake failed or took too long.
     Handshake(io::Error),
 }
@@ -82,9 +85,9 @@ pub async fn serve<S: Serve>(bound: Bound, settings: Settings, server: Arc<S>) {
 }
 
 fn admit<S: Serve>(settings: &Settings, server: &Arc<S>, tcp: TcpStream, peer: SocketAddr) {
-    let Ok(permit) = Arc::clone(&settings.connections).try_acquire_owned() else {
-        server.refused(peer, &Refused::TooManyConnections);
-        return;
+    let place = match settings.places.take(peer.ip()) {
+        Ok(place) => place,
+        Err(why) => return server.refused(peer, &why),
     };
     if let Err(error) = tcp.set_nodelay(true) {
         // Only a socket that is gone refuses this; its first read tells the same.
@@ -93,13 +96,16 @@ fn admit<S: Serve>(settings: &Settings, server: &Arc<S>, tcp: TcpStream, peer: S
     let server = Arc::clone(server);
     match settings.tls.clone() {
         None => {
-            let connection = Connection { stream: Stream::Tcp(tcp), peer, permit };
+            let stream = Stream::Tcp(tcp);
+            let connection = Connection { stream, peer, identity: None, place };
             settings.tasks.spawn(server.serve(connection));
         }
         Some(tls) => {
             settings.tasks.spawn(async move {
                 match tls.accept(tcp).await {
-                    Ok(stream) => server.serve(Connection { stream, peer, permit }).await,
+                    Ok((stream, identity)) => {
+                        server.serve(Connection { stream, peer, identity, place }).await;
+                    }
                     Err(error) => server.refused(peer, &Refused::Handshake(error)),
                 }
             });
@@ -154,7 +160,7 @@ mod tests {
         let bound = Bound::new("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = bound.address();
         let settings = Settings {
-            connections: Arc::new(Semaphore::new(1)),
+            places: Places::new(1, 1),
             tls: None,
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),

@@ -1,44 +1,14 @@
 use std::{
     io,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
-use tokio_rustls::{TlsAcceptor, rustls::ServerConfig, server::TlsStream};
-
-/// How a listener speaks TLS.
-#[derive(Clone)]
-pub struct Tls {
-    acceptor: TlsAcceptor,
-    handshake_timeout: Duration,
-}
-
-impl Tls {
-    /// TLS with these certificates; a handshake that takes longer than the time-out is given up.
-    pub fn new(config: Arc<ServerConfig>, handshake_timeout: Duration) -> Self {
-        Self { acceptor: TlsAcceptor::from(config), handshake_timeout }
-    }
-
-    pub(crate) async fn accept(&self, tcp: TcpStream) -> io::Result<Stream> {
-        let handshake = self.acceptor.accept(tcp);
-        let stream = tokio::time::timeout(self.handshake_timeout, handshake).await??;
-        Ok(Stream::Tls(Box::new(stream)))
-    }
-}
-
-impl std::fmt::Debug for Tls {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tls")
-            .field("handshake_timeout", &self.handshake_timeout)
-            .finish_non_exhaustive()
-    }
-}
+use tokio_rustls::server::TlsStream;
 
 /// A peer's byte stream.
 #[derive(Debug)]
@@ -47,6 +17,16 @@ pub enum Stream {
     Tcp(TcpStream),
     /// TLS over TCP, the handshake done.
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// The protocol that the handshake agreed on (ALPN), if any.
+    pub fn protocol(&self) -> Option<&[u8]> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Tls(tls) => tls.get_ref().1.alpn_protocol(),
+        }
+    }
 }
 
 impl AsyncRead for Stream {

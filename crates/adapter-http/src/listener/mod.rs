@@ -13,14 +13,13 @@ mod tests;
 use std::{future::pending, net::SocketAddr, sync::Arc};
 
 use async_trait::async_trait;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use transload_adapter::{
     Adapter, ConnectError, Context, Endpoints, Interest, Lint, SourceCapabilities,
     TargetCapabilities,
 };
-use transload_listen::{Bound, Settings};
+use transload_listen::{Bound, Places, Settings};
 
 pub use self::config::{ListenerConfig, ListenerTarget, StreamSettings};
 use self::{
@@ -111,7 +110,7 @@ async fn open(
     let updates = context.updates.clone();
     let server = Arc::new(Server::new(config, context, intake, Arc::clone(&hub), end.clone()));
     let settings = Settings {
-        connections: Arc::new(Semaphore::new(server.config.max_connections)),
+        places: Places::new(server.config.max_connections, server.config.max_connections),
         tls: None,
         stop: stop.clone(),
         tasks: tasks.clone(),

@@ -120,11 +120,11 @@ fn index(interest: &Interest) -> Index<usize> {
 
 impl Serve for Server {
     async fn serve(self: Arc<Self>, connection: Connection) {
-        let Connection { stream, peer, permit } = connection;
+        let Connection { stream, peer, place, .. } = connection;
         self.observer.count(Event::ConnectionOpened, 1);
         serve_requests(&self, stream, peer).await;
         self.observer.count(Event::ConnectionClosed, 1);
-        drop(permit);
+        drop(place);
     }
 
     fn refused(&self, peer: SocketAddr, why: &Refused) {

@@ -20,13 +20,13 @@ mod websocket;
 use std::{net::SocketAddr, sync::Arc};
 
 use async_trait::async_trait;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use transload_adapter::{
     Adapter, ConnectError, Context, Endpoints, Event, Interest, Lint, SourceCapabilities,
     TargetCapabilities,
 };
-use transload_listen::{Bound, Connection, Refused, Serve, Settings};
+use transload_listen::{Bound, Connection, Places, Refused, Serve, Settings};
 
 pub use self::config::{Config, Target};
 use self::{broker::Broker, inbound::DeviceInbound, outbound::DeviceOutbound};
@@ -165,7 +165,7 @@ async fn open(config: &Config) -> Result<Sockets, ConnectError> {
 fn listen(broker: &Arc<Broker>, sockets: Sockets) {
     let stop = accepting(broker);
     let settings = Settings {
-        connections: Arc::new(Semaphore::new(broker.config.max_connections)),
+        places: Places::new(broker.config.max_connections, broker.config.max_connections),
         tls: None,
         stop,
         tasks: broker.context.tasks.clone(),
@@ -203,6 +203,9 @@ fn refused(broker: &Broker, peer: SocketAddr, why: &Refused) {
         Refused::TooManyConnections => {
             tracing::warn!(%peer, "A client was turned away: there are too many connections.");
         }
+        Refused::TooManyOfOneAddress => {
+            tracing::warn!(%peer, "A client was turned away: its address has too many connections.");
+        }
         Refused::Handshake(error) => tracing::info!(%peer, %error, "A TLS handshake failed."),
     }
 }
@@ -211,9 +214,9 @@ struct Tcp(Arc<Broker>);
 
 impl Serve for Tcp {
     async fn serve(self: Arc<Self>, connection: Connection) {
-        let Connection { stream, peer, permit } = connection;
+        let Connection { stream, peer, place, .. } = connection;
         connection::serve(Arc::clone(&self.0), Box::new(stream), peer).await;
-        drop(permit);
+        drop(place);
     }
 
     fn refused(&self, peer: SocketAddr, why: &Refused) {
@@ -225,7 +228,7 @@ struct WebSocket(Arc<Broker>);
 
 impl Serve for WebSocket {
     async fn serve(self: Arc<Self>, connection: Connection) {
-        let Connection { stream, peer, permit } = connection;
+        let Connection { stream, peer, place, .. } = connection;
         let broker = &self.0;
         let bytes_max = broker.config.max_packet_bytes.as_usize();
         let handshake = websocket::accept(stream, bytes_max);
@@ -237,7 +240,7 @@ impl Serve for WebSocket {
             }
             Err(_) => broker.count(Event::ConnectionRefused, 1),
         }
-        drop(permit);
+        drop(place);
     }
 
     fn refused(&self, peer: SocketAddr, why: &Refused) {

@@ -19,12 +19,11 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 use transload_delivery::{dead_letters::PREFIX, journal::Health};
 use transload_envelope::Timestamp;
-use transload_listen::{Bound, Connection, Refused, Serve, Settings};
+use transload_listen::{Bound, Connection, Places, Refused, Serve, Settings};
 
 use crate::{
     config::{AdapterInstance, Configuration},
@@ -102,7 +101,7 @@ pub(crate) async fn serve(
         .route("/metrics", get(metrics))
         .with_state(state);
     let settings = Settings {
-        connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+        places: Places::new(CONNECTIONS_MAX, CONNECTIONS_MAX),
         tls: None,
         stop: close.clone(),
         tasks: tasks.clone(),
