@@ -10,8 +10,9 @@ use crate::{
 
 /// One role of one protocol, such as «MQTT client». Implemented once for each `kind` and role.
 ///
-/// Everything but [`Adapter::connect`] is pure: no I/O, no spawning. A configuration is checked as
-/// a whole before anything connects.
+/// Everything but [`Adapter::connect`] is pure: no spawning, and no I/O but that [`Adapter::lint`] may
+/// read the files that the settings name. A configuration is checked as a whole before anything
+/// connects.
 #[async_trait]
 pub trait Adapter: Send + Sync + 'static {
     /// The `kind` under which `adapters.toml` names the protocol.

@@ -12,6 +12,7 @@ use crate::Stream;
 pub struct Tls(Arc<Shared>);
 
 struct Shared {
+    settings: TlsSettings,
     alpn: Vec<&'static [u8]>,
     now: ArcSwap<Now>,
 }
@@ -29,15 +30,15 @@ impl Now {
 }
 
 impl Tls {
-    /// TLS with these settings; `alpn` are the protocols to choose from, the preferred one first.
+    /// Reads the files of the settings; `alpn` are the protocols to choose from, the preferred one first.
     pub fn new(settings: &TlsSettings, alpn: &[&'static [u8]]) -> Result<Self, TlsFault> {
         let now = ArcSwap::from_pointee(Now::new(settings, alpn)?);
-        Ok(Self(Arc::new(Shared { alpn: alpn.to_vec(), now })))
+        Ok(Self(Arc::new(Shared { settings: settings.clone(), alpn: alpn.to_vec(), now })))
     }
 
-    /// Takes other settings for all handshakes from now on. Settings with a fault change nothing.
-    pub fn replace(&self, settings: &TlsSettings) -> Result<(), TlsFault> {
-        self.0.now.store(Arc::new(Now::new(settings, &self.0.alpn)?));
+    /// Reads the files again, for all handshakes from now on. A fault changes nothing.
+    pub fn reload(&self) -> Result<(), TlsFault> {
+        self.0.now.store(Arc::new(Now::new(&self.0.settings, &self.0.alpn)?));
         Ok(())
     }
 

@@ -1,8 +1,6 @@
 //! TLS of a listener: its settings, what is in a client's certificate, and the handshake.
 //!
 //! Invariants:
-//! - Settings hold certificates and keys as text, so that checking them needs no I/O and a changed
-//!   file is seen by comparing settings.
 //! - New certificates hold for the handshakes that begin after them. Connections that are there stay
 //!   as they are, and no session of the old certificates is resumed under the new ones.
 

@@ -1,5 +1,6 @@
 use std::{
-    fmt,
+    fmt, fs,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -13,28 +14,31 @@ use tokio_rustls::rustls::{
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
     version::{TLS12, TLS13},
 };
-use transload_adapter::{Lint, Secret, units::HumanDuration};
+use transload_adapter::{Lint, units::HumanDuration};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-/// TLS of a listener. Certificates and keys are usually given as files: `certificate_file`,
-/// `key_file`, `client_ca_file`.
+/// How many bytes of a file are read; no certificate comes near it.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// TLS of a listener. Files are relative to the working directory, and are read again when the
+/// configuration is.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TlsSettings {
-    /// The listener's certificate in PEM, and behind it those of the authorities between it and the
-    /// root. Usually a file: `certificate_file`.
-    pub certificate: String,
+    /// The file with the listener's certificate in PEM, and behind it those of the authorities
+    /// between it and the root.
+    pub certificate_file: PathBuf,
 
-    /// The private key of the certificate in PEM. Usually a file: `key_file`.
-    pub key: Secret,
+    /// The file with the private key of the certificate in PEM.
+    pub key_file: PathBuf,
 
-    /// The authorities in PEM that sign the certificates of clients. With it clients show a
-    /// certificate; without it none is asked for. Usually a file: `client_ca_file`.
+    /// The file with the authorities in PEM that sign the certificates of clients. With it clients
+    /// show a certificate; without it none is asked for.
     #[serde(default)]
-    pub client_ca: Option<String>,
+    pub client_ca_file: Option<PathBuf>,
 
-    /// Whether a client without a certificate is let in, where `client_ca` is given: `"required"`
-    /// turns it away, `"optional"` lets it in, to be known by other means. A certificate that is
+    /// Whether a client without a certificate is let in, where `client_ca_file` is given:
+    /// `"required"` turns it away, `"optional"` lets it in, to be known by other means. A certificate that is
     /// shown must be good in either case.
     #[serde(default)]
     pub client_certificate: ClientCertificate,
@@ -90,10 +94,11 @@ pub struct TlsFault {
 impl TlsSettings {
     /// Whether every client has shown a certificate when it is let in.
     pub fn knows_every_client(&self) -> bool {
-        self.client_ca.is_some() && self.client_certificate == ClientCertificate::Required
+        self.client_ca_file.is_some() && self.client_certificate == ClientCertificate::Required
     }
 
-    /// The findings about the settings, which stand under `path`.
+    /// The findings about the settings, which stand under `path`, and about the files that they
+    /// name.
     pub fn lint(&self, path: &str) -> Vec<Lint> {
         let mut lints = Vec::new();
         match self.server_config(&[]) {
@@ -103,8 +108,9 @@ impl TlsSettings {
                 lints.push(Lint::error(key, fault.message).with_help(fault.help));
             }
         }
-        if self.client_ca.is_none() && self.client_certificate != ClientCertificate::default() {
-            let message = "no certificate of a client is asked for without `client_ca`";
+        if self.client_ca_file.is_none() && self.client_certificate != ClientCertificate::default()
+        {
+            let message = "no certificate of a client is asked for without `client_ca_file`";
             let key = format!("{path}.client_certificate");
             lints.push(Lint::error(key, message).with_help("add `client_ca_file`"));
         }
@@ -118,7 +124,8 @@ impl TlsSettings {
     /// A certificate outside its time is no reason to refuse the start: those who read it may not
     /// look at the time, and a listener that is away helps nobody.
     fn lint_validity(&self, path: &str) -> Option<Lint> {
-        let first = certificates("certificate", &self.certificate).ok()?.into_iter().next()?;
+        let first =
+            certificates("certificate_file", &self.certificate_file).ok()?.into_iter().next()?;
         let (_, certificate) = X509Certificate::from_der(&first).ok()?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
         let now = i64::try_from(now).ok()?;
@@ -130,16 +137,17 @@ impl TlsSettings {
         } else {
             return None;
         };
-        let lint = Lint::warning(format!("{path}.certificate"), message);
+        let lint = Lint::warning(format!("{path}.certificate_file"), message);
         Some(lint.with_help("have it renewed, or set the clock of this machine"))
     }
 
     /// What rustls is to do; `alpn` are the protocols to choose from, the preferred one first.
     pub(super) fn server_config(&self, alpn: &[&[u8]]) -> Result<ServerConfig, TlsFault> {
-        let chain = certificates("certificate", &self.certificate)?;
-        let key = PrivateKeyDer::from_pem_slice(self.key.expose().as_bytes()).map_err(|_| {
+        let chain = certificates("certificate_file", &self.certificate_file)?;
+        let key = read("key_file", &self.key_file)?;
+        let key = PrivateKeyDer::from_pem_slice(&key).map_err(|_| {
             let help = "give the file with the block `-----BEGIN PRIVATE KEY-----`";
-            fault("key", "there is no private key in PEM in it", help)
+            fault("key_file", "there is no private key in PEM in it", help)
         })?;
         let provider = Arc::new(ring::default_provider());
         let versions = match self.minimum_version {
@@ -149,9 +157,9 @@ impl TlsSettings {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(versions)
             .map_err(|error| fault("minimum_version", error, "choose another version"))?;
-        let builder = match &self.client_ca {
+        let builder = match &self.client_ca_file {
             None => builder.with_no_client_auth(),
-            Some(text) => builder.with_client_cert_verifier(self.verifier(text, provider)?),
+            Some(file) => builder.with_client_cert_verifier(self.verifier(file, provider)?),
         };
         let mut config = builder.with_single_cert(chain, key).map_err(|error| key_fault(&error))?;
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
@@ -160,20 +168,20 @@ impl TlsSettings {
 
     fn verifier(
         &self,
-        authorities: &str,
+        authorities: &Path,
         provider: Arc<rustls::crypto::CryptoProvider>,
     ) -> Result<Arc<dyn ClientCertVerifier>, TlsFault> {
         let help = "give the certificates of the authorities that sign those of the clients";
         let mut roots = RootCertStore::empty();
-        for authority in certificates("client_ca", authorities)? {
-            roots.add(authority).map_err(|error| fault("client_ca", error, help))?;
+        for authority in certificates("client_ca_file", authorities)? {
+            roots.add(authority).map_err(|error| fault("client_ca_file", error, help))?;
         }
         let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
         let builder = match self.client_certificate {
             ClientCertificate::Required => builder,
             ClientCertificate::Optional => builder.allow_unauthenticated(),
         };
-        builder.build().map_err(|error| fault("client_ca", error, help))
+        builder.build().map_err(|error| fault("client_ca_file", error, help))
     }
 }
 
@@ -184,20 +192,21 @@ fn fault(key: &'static str, message: impl fmt::Display, help: &'static str) -> T
 fn key_fault(error: &rustls::Error) -> TlsFault {
     if let rustls::Error::InconsistentKeys(_) = error {
         let message = "the private key does not belong to the certificate";
-        return fault("key", message, "give the key that the certificate was made with");
+        return fault("key_file", message, "give the key that the certificate was made with");
     }
     if let rustls::Error::InvalidCertificate(_) = error {
         let help = "give the listener's own certificate first";
-        return fault("certificate", format!("the certificate cannot be used: {error}"), help);
+        return fault("certificate_file", format!("the certificate cannot be used: {error}"), help);
     }
     let help = "give a key for RSA, ECDSA P-256 or P-384, or Ed25519";
-    fault("key", format!("the private key cannot be used: {error}"), help)
+    fault("key_file", format!("the private key cannot be used: {error}"), help)
 }
 
-/// The certificates of a text in PEM, at least one.
-fn certificates(key: &'static str, text: &str) -> Result<Vec<CertificateDer<'static>>, TlsFault> {
+/// The certificates of a file in PEM, at least one.
+fn certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFault> {
     let help = "give a file with blocks `-----BEGIN CERTIFICATE-----`";
-    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+    let text = read(key, file)?;
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match read {
         Ok(list) if list.is_empty() => {
             Err(fault(key, "there is no certificate in PEM in it", help))
@@ -205,4 +214,16 @@ fn certificates(key: &'static str, text: &str) -> Result<Vec<CertificateDer<'sta
         Ok(list) => Ok(list),
         Err(error) => Err(fault(key, format!("a certificate cannot be read: {error}"), help)),
     }
+}
+
+fn read(key: &'static str, file: &Path) -> Result<Vec<u8>, TlsFault> {
+    let unreadable = |reason: String| {
+        let help = "paths are relative to the working directory of the gateway";
+        fault(key, format!("cannot read `{}`: {reason}", file.display()), help)
+    };
+    let size = fs::metadata(file).map_err(|error| unreadable(error.to_string()))?.len();
+    if size > FILE_BYTES_MAX {
+        return Err(unreadable(format!("it is larger than {FILE_BYTES_MAX} bytes")));
+    }
+    fs::read(file).map_err(|error| unreadable(error.to_string()))
 }

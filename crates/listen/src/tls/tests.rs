@@ -50,19 +50,31 @@ impl Authority {
     }
 }
 
-fn settings(certificate: &(String, String), more: &str) -> TlsSettings {
-    let (certificate, key) = certificate;
-    let text = format!("certificate = '''\n{certificate}'''\nkey = '''\n{key}'''\n{more}");
-    toml::from_str(&text).unwrap()
+/// The files of a listener.
+struct Files(tempfile::TempDir);
+
+impl Files {
+    fn new((certificate, key): &(String, String)) -> Self {
+        let files = Self(tempfile::tempdir().unwrap());
+        files.write("certificate.pem", certificate);
+        files.write("key.pem", key);
+        files
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.0.path().join(name), text).unwrap();
+    }
+
+    fn settings(&self, more: &str) -> TlsSettings {
+        let folder = self.0.path().display();
+        let text = format!(
+            "certificate_file = '{folder}/certificate.pem'\nkey_file = '{folder}/key.pem'\n{more}"
+        );
+        toml::from_str(&text.replace("FOLDER", &folder.to_string())).unwrap()
+    }
 }
 
-fn with_authority(
-    certificate: &(String, String),
-    authority: &Authority,
-    more: &str,
-) -> TlsSettings {
-    settings(certificate, &format!("client_ca = '''\n{}'''\n{more}", authority.1))
-}
+const CLIENT_CA: &str = "client_ca_file = 'FOLDER/clients.pem'\n";
 
 /// A listener that answers each byte with the same, and notes who came.
 struct Rig {
@@ -157,7 +169,8 @@ async fn echoes(stream: &mut TlsStream<TcpStream>) -> bool {
 #[tokio::test]
 async fn clients_are_served_and_the_protocol_is_agreed_on() {
     let authority = Authority::new("root");
-    let rig = Rig::open(&settings(&authority.sign("web", &["localhost"]), "")).await;
+    let files = Files::new(&authority.sign("web", &["localhost"]));
+    let rig = Rig::open(&files.settings("")).await;
     let stream = rig.connect(&authority, None).await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
     assert_eq!(rig.came(), [None]);
@@ -169,11 +182,12 @@ async fn clients_are_served_and_the_protocol_is_agreed_on() {
 #[tokio::test]
 async fn a_client_is_known_by_its_certificate() {
     let (authority, clients) = (Authority::new("root"), Authority::new("devices"));
-    let web = authority.sign("web", &["localhost"]);
+    let files = Files::new(&authority.sign("web", &["localhost"]));
+    files.write("clients.pem", &clients.1);
     let known = clients.sign("press-1", &["press-1.example"]);
     let forged = Authority::new("devices").sign("press-1", &[]);
 
-    let rig = Rig::open(&with_authority(&web, &clients, "")).await;
+    let rig = Rig::open(&files.settings(CLIENT_CA)).await;
     let stream = rig.connect(&authority, Some(&known)).await;
     assert_eq!(rig.came(), [Some("press-1".to_owned())]);
     assert!(rig.connect(&authority, Some(&forged)).await.is_none());
@@ -183,8 +197,8 @@ async fn a_client_is_known_by_its_certificate() {
     drop(stream);
     rig.ends().await;
 
-    let optional = with_authority(&web, &clients, "client_certificate = \"optional\"");
-    let rig = Rig::open(&optional).await;
+    let optional = format!("{CLIENT_CA}client_certificate = \"optional\"");
+    let rig = Rig::open(&files.settings(&optional)).await;
     let streams =
         [rig.connect(&authority, Some(&known)).await, rig.connect(&authority, None).await];
     assert!(streams.iter().all(Option::is_some));
@@ -213,12 +227,15 @@ fn the_names_of_a_certificate_are_read() {
 #[tokio::test]
 async fn new_certificates_hold_for_new_handshakes_and_old_connections_stay() {
     let (old, new) = (Authority::new("old"), Authority::new("new"));
-    let rig = Rig::open(&settings(&old.sign("web", &["localhost"]), "")).await;
+    let files = Files::new(&old.sign("web", &["localhost"]));
+    let rig = Rig::open(&files.settings("")).await;
     let mut before = rig.connect(&old, None).await.unwrap();
-    let broken = settings(&("none".into(), "none".into()), "");
-    assert_eq!(rig.tls.replace(&broken).unwrap_err().key, "certificate");
+    let (certificate, key) = new.sign("web", &["localhost"]);
+    files.write("certificate.pem", &certificate);
+    assert_eq!(rig.tls.reload().unwrap_err().key, "key_file", "half of a pair");
     assert!(rig.connect(&old, None).await.is_some(), "a fault changes nothing");
-    rig.tls.replace(&settings(&new.sign("web", &["localhost"]), "")).unwrap();
+    files.write("key.pem", &key);
+    rig.tls.reload().unwrap();
     assert!(rig.connect(&old, None).await.is_none());
     assert!(rig.connect(&new, None).await.is_some());
     assert!(echoes(&mut before).await, "the old connection stays");
@@ -229,8 +246,8 @@ async fn new_certificates_hold_for_new_handshakes_and_old_connections_stay() {
 #[tokio::test]
 async fn a_slow_handshake_is_given_up_and_holds_up_nobody() {
     let authority = Authority::new("root");
-    let web = authority.sign("web", &["localhost"]);
-    let rig = Rig::open(&settings(&web, "handshake_timeout = \"200ms\"")).await;
+    let files = Files::new(&authority.sign("web", &["localhost"]));
+    let rig = Rig::open(&files.settings("handshake_timeout = \"200ms\"")).await;
     let mut silent = TcpStream::connect(rig.address).await.unwrap();
     let mut slow = TcpStream::connect(rig.address).await.unwrap();
     slow.write_all(&[0x16, 3, 1]).await.unwrap();
@@ -254,22 +271,20 @@ fn faults_are_found_at_their_keys() {
     for (certificate, more, key) in [
         (&good, "", None),
         (&good, "minimum_version = \"1.3\"", None),
-        (&mixed, "", Some("tls.key")),
-        (&swapped, "", Some("tls.certificate")),
-        (&(good.0.clone(), String::new()), "", Some("tls.key")),
-        (&(String::new(), good.1.clone()), "", Some("tls.certificate")),
-        (&good, "client_ca = \"x\"", Some("tls.client_ca")),
+        (&mixed, "", Some("tls.key_file")),
+        (&swapped, "", Some("tls.certificate_file")),
+        (&(good.0.clone(), String::new()), "", Some("tls.key_file")),
+        (&(String::new(), good.1.clone()), "", Some("tls.certificate_file")),
+        (&good, CLIENT_CA, Some("tls.client_ca_file")),
         (&good, "client_certificate = \"optional\"", Some("tls.client_certificate")),
         (&good, "handshake_timeout = \"0s\"", Some("tls.handshake_timeout")),
     ] {
-        let lints = settings(certificate, more).lint("tls");
+        let lints = Files::new(certificate).settings(more).lint("tls");
         let found = lints.first().map(|lint| &*lint.path);
         assert_eq!(found, key, "{more}: {lints:?}");
         let shown = format!("{lints:?}");
         assert!(!shown.contains(good.1.lines().nth(1).unwrap()), "the key is not shown");
     }
-    let shown = format!("{:?}", settings(&good, ""));
-    assert!(!shown.contains(good.1.lines().nth(1).unwrap()), "the key is not shown");
 }
 
 #[test]
@@ -279,7 +294,7 @@ fn an_expired_certificate_is_a_warning() {
     params.not_after = rcgen::date_time_ymd(2002, 1, 1);
     let key = KeyPair::generate().unwrap();
     let pair = (params.self_signed(&key).unwrap().pem(), key.serialize_pem());
-    let lints = settings(&pair, "").lint("tls");
+    let lints = Files::new(&pair).settings("").lint("tls");
     assert_eq!(lints.len(), 1, "{lints:?}");
     assert_eq!(lints[0].severity, transload_adapter::Severity::Warning);
     assert!(lints[0].message.contains("has expired"), "{lints:?}");
