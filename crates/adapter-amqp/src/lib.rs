@@ -109,6 +109,10 @@ impl Adapter for AmqpClient {
         before.patterns.is_empty() != now.patterns.is_empty()
     }
 
+    fn follows_address(_: &AmqpConfig, target: &AmqpTarget) -> bool {
+        target.routing_key.is_none() && target.queue.is_none()
+    }
+
     async fn connect(
         config: Arc<AmqpConfig>,
         context: Context,

@@ -106,6 +106,10 @@ impl Adapter for NatsClient {
         TargetCapabilities { sends: true, confirms: true, replies: false, carries_headers: true }
     }
 
+    fn follows_address(_: &NatsConfig, target: &NatsTarget) -> bool {
+        target.subject.is_none()
+    }
+
     async fn connect(
         config: Arc<NatsConfig>,
         context: Context,

@@ -64,6 +64,12 @@ pub trait Adapter: Send + Sync + 'static {
         before != now
     }
 
+    /// Whether where a message goes follows from its own address, since the target does not say it
+    /// otherwise.
+    fn follows_address(_: &Self::Config, _: &Self::Target) -> bool {
+        true
+    }
+
     /// Opens the connection or the listening socket. The gateway calls this again, with back-off,
     /// after each loss.
     async fn connect(

@@ -135,6 +135,8 @@ pub struct PreparedTarget {
     pub capabilities: TargetCapabilities,
     /// See [`Adapter::describe_target`].
     pub description: String,
+    /// See [`Adapter::follows_address`].
+    pub follows_address: bool,
 }
 
 /// Checked settings that can be connected, again and again.
@@ -251,6 +253,7 @@ impl<A: Adapter> Prepared for Checked<A> {
             lints: A::lint_target(&self.config, &target),
             capabilities: A::target(&self.config, &target),
             description: A::describe_target(&self.config, &target),
+            follows_address: A::follows_address(&self.config, &target),
             target: AnyTarget(Arc::new(target)),
         })
     }

@@ -156,6 +156,11 @@ pub trait Queue: Send + Sync + fmt::Debug {
         bytes_max: usize,
     ) -> Result<Vec<Leased>, StoreError>;
 
+    /// Reads messages again that are leased, in the order of their positions; what is not leased is
+    /// left out.
+    async fn reread(&self, positions: &[Position])
+    -> Result<Vec<(Position, Outgoing)>, StoreError>;
+
     /// Says what became of leased messages. Returns at once; for a disk queue the fact is written
     /// with the next sync, so after a crash a message that was done may come again.
     fn resolve(&self, positions: &[Position], how: Resolution);

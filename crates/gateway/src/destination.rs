@@ -4,13 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use transload_adapter::store::{Queue, SettleOn, Storage, Store, StoreError};
 use transload_delivery::{
+    backoff::Backoff,
     dead_letters::DeadLetters,
-    worker::{Link, Worker, WorkerSettings, WorkerStop},
+    worker::{
+        BatchFormat, BatchSettings, Circuit, LaneSettings, Link, Worker, WorkerSettings, WorkerStop,
+    },
 };
 use transload_envelope::Text;
 
 use crate::{
-    config::{Configuration, Guarantee, Route, RouteTarget, WhenFull},
+    config::{self, Configuration, Guarantee, Route, RouteTarget, WhenFull},
     metrics::{DestinationMetrics, Metrics},
 };
 
@@ -39,6 +42,8 @@ pub(crate) struct Destination {
     pub(crate) settle_on: SettleOn,
     /// What happens when the queue is full.
     pub(crate) when_full: WhenFull,
+    /// Whether its target takes messages.
+    pub(crate) circuit: Circuit,
     /// Its figures.
     pub(crate) metrics: DestinationMetrics,
     /// Counts what its route takes.
@@ -66,6 +71,8 @@ pub(crate) fn build(
         for to in &route.to {
             let queue = store.queue(&to.destination, route.queue)?;
             let figures = metrics.destination(&to.destination);
+            let backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
+            let circuit = Circuit::new(to.destination.clone(), backoff);
             if let Some(link) = links.get(to.adapter) {
                 built.workers.push(Worker {
                     settings: worker_settings(route, to),
@@ -75,6 +82,7 @@ pub(crate) fn build(
                     dead_letters: dead_letters.clone(),
                     observer: Arc::new(figures.clone()),
                     stop: stop.clone(),
+                    circuit: circuit.clone(),
                 });
             }
             built.destinations.push(Destination {
@@ -84,6 +92,7 @@ pub(crate) fn build(
                 in_memory: route.queue.storage == Storage::Memory,
                 settle_on: settle_on(route.guarantee),
                 when_full: route.when_full,
+                circuit,
                 metrics: figures,
                 routed: metrics.routed(&route.name),
             });
@@ -103,7 +112,26 @@ fn worker_settings(route: &Route, to: &RouteTarget) -> WorkerSettings {
         retry_first: RETRY_FIRST,
         retry_max: RETRY_MAX,
         empty_before_finish: route.queue.storage == Storage::Memory,
+        lanes: lanes(route, to),
     }
+}
+
+fn lanes(route: &Route, to: &RouteTarget) -> Option<LaneSettings> {
+    if route.ordered_by.is_none() && route.batch.is_none() {
+        return None;
+    }
+    let batch = route.batch.as_ref().map(|batch| BatchSettings {
+        messages_max: batch.messages_max,
+        bytes_max: batch.bytes_max,
+        wait_max: batch.wait_max,
+        format: match batch.format {
+            config::BatchFormat::Json => BatchFormat::Json,
+            config::BatchFormat::Lines => BatchFormat::Lines,
+        },
+        by_address: to.target.follows_address,
+    });
+    // Without keys there is one order, and one message or batch under way.
+    Some(LaneSettings { lanes: if route.ordered_by.is_some() { route.lanes } else { 1 }, batch })
 }
 
 fn settle_on(guarantee: Guarantee) -> SettleOn {

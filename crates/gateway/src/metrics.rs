@@ -67,6 +67,8 @@ struct Families {
     queue_messages: Family<DestinationLabel, Gauge>,
     queue_bytes: Family<DestinationLabel, Gauge>,
     queue_age: Family<DestinationLabel, Gauge>,
+    circuit_open: Family<DestinationLabel, Gauge>,
+    circuit_opened: Family<DestinationLabel, Counter>,
     dead_letters: Family<RouteLabel, Gauge>,
     duplicates: Family<AdapterLabel, Counter>,
     known_ids: Family<AdapterLabel, Gauge>,
@@ -128,6 +130,9 @@ impl Metrics {
         let queue_messages = family!("queue_messages", "Messages that wait for a destination");
         let queue_bytes = family!("queue_bytes", "Bytes that wait for a destination");
         let queue_age = family!("queue_oldest_seconds", "Age of the oldest waiting message");
+        let circuit_open = family!("circuit_open", "1 while a destination takes no messages");
+        let circuit_opened =
+            family!("circuit_opened", "How often a destination stopped taking messages");
         let dead_letters = family!("dead_letters", "Messages among the dead letters of a route");
         let duplicates = family!("messages_duplicate", "Messages that had been accepted before");
         let known_ids = family!("deduplication_ids", "Ids by which repeats are recognized");
@@ -146,6 +151,8 @@ impl Metrics {
             queue_messages,
             queue_bytes,
             queue_age,
+            circuit_open,
+            circuit_opened,
             dead_letters,
             duplicates,
             known_ids,
@@ -207,6 +214,8 @@ impl Metrics {
             queue_messages: self.0.queue_messages.get_or_create_owned(&label),
             queue_bytes: self.0.queue_bytes.get_or_create_owned(&label),
             queue_age: self.0.queue_age.get_or_create_owned(&label),
+            circuit_open: self.0.circuit_open.get_or_create_owned(&label),
+            circuit_opened: self.0.circuit_opened.get_or_create_owned(&label),
         }
     }
 
@@ -288,6 +297,10 @@ pub(crate) struct DestinationMetrics {
     pub(crate) queue_bytes: Gauge,
     /// Age of the oldest waiting message, in seconds.
     pub(crate) queue_age: Gauge,
+    /// Whether it takes no messages.
+    pub(crate) circuit_open: Gauge,
+    /// How often it has stopped taking messages.
+    pub(crate) circuit_opened: Counter,
 }
 
 impl DeliveryObserver for DestinationMetrics {
@@ -374,6 +387,8 @@ mod tests {
             "transload_queue_messages{destination=\"telemetry/services\"} 7",
             "transload_queue_bytes{destination=\"telemetry/services\"} 0",
             "transload_queue_oldest_seconds{destination=\"telemetry/services\"} 0",
+            "transload_circuit_open{destination=\"telemetry/services\"} 0",
+            "transload_circuit_opened_total{destination=\"telemetry/services\"} 0",
             "transload_dead_letters{route=\"telemetry\"} 4",
             "transload_messages_duplicate_total{adapter=\"devices\"} 1",
             "transload_deduplication_ids{adapter=\"devices\"} 0",

@@ -107,7 +107,24 @@ impl Queues {
             "bytes": depth.bytes,
             "oldest_at": depth.oldest.map(times::write),
             "orphan": orphan,
+            "circuit": self.circuit(name),
         }))
+    }
+
+    /// How the circuit of a destination is; nothing for other queues.
+    fn circuit(&self, name: &str) -> Option<Value> {
+        let mut destinations = self.shared.destinations.iter();
+        let view = destinations.find(|known| *known.name == *name)?.circuit.view();
+        Some(match view.open {
+            None => json!({ "state": "closed", "opened": view.opened }),
+            Some(open) => json!({
+                "state": if open.probing { "half-open" } else { "open" },
+                "opened": view.opened,
+                "since": times::write(open.since),
+                "reason": &*open.reason,
+                "next_probe_ms": u64::try_from(open.next_probe.as_millis()).unwrap_or(u64::MAX),
+            }),
+        })
     }
 
     fn is_orphan(&self, name: &str) -> bool {

@@ -14,14 +14,14 @@ use transload_adapter::{
 };
 use transload_delivery::{
     dead_letters::DeadLetters,
-    worker::{Link, LinkSender, Worker, WorkerStop, link},
+    worker::{Link, LinkSender, ORDERED_BY, Worker, WorkerStop, link},
 };
 use transload_envelope::Text;
-use transload_routing::{Rule, RuleSet, TargetRule};
+use transload_routing::{Rule, RuleSet, TargetRule, Template};
 
 use crate::{
     admin,
-    config::{AdapterInstance, Configuration, Route},
+    config::{AdapterInstance, Configuration, Route, RouteTarget},
     deduplication::{Deduplication, Recorder},
     destination::{self, Built},
     dispatch::{Dispatcher, Shared},
@@ -206,10 +206,16 @@ fn rules(routes: &[Route]) -> RuleSet {
             .to
             .iter()
             .zip(&mut numbers)
-            .map(|(to, destination)| TargetRule { destination, templates: to.templates.clone() })
+            .map(|(to, destination)| TargetRule { destination, templates: templates(route, to) })
             .collect(),
     });
     RuleSet::new(rules.collect())
+}
+
+/// What a message fills in for a target: the target's own keys, and the key of its order.
+fn templates(route: &Route, to: &RouteTarget) -> Vec<(Text, Template)> {
+    let key = route.ordered_by.iter().map(|key| (Text::from_static(ORDERED_BY), key.clone()));
+    to.templates.iter().cloned().chain(key).collect()
 }
 
 type Source = ((AdapterInstance, LinkSender), Option<Arc<Deduplication>>);

@@ -59,6 +59,10 @@ impl Adapter for HttpClient {
         TargetCapabilities { sends: true, confirms: true, replies: false, carries_headers: true }
     }
 
+    fn follows_address(_: &ClientConfig, target: &ClientTarget) -> bool {
+        target.path.is_none()
+    }
+
     async fn connect(
         config: Arc<ClientConfig>,
         _: Context,

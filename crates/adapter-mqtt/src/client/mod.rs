@@ -114,6 +114,10 @@ impl Adapter for MqttClient {
         }
     }
 
+    fn follows_address(_: &ClientConfig, target: &ClientTarget) -> bool {
+        target.topic.is_none()
+    }
+
     async fn connect(
         config: Arc<ClientConfig>,
         context: Context,

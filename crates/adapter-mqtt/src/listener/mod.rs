@@ -95,6 +95,10 @@ impl Adapter for MqttListener {
         false
     }
 
+    fn follows_address(_: &Config, target: &Target) -> bool {
+        target.topic.is_none()
+    }
+
     async fn connect(
         config: Arc<Config>,
         context: Context,

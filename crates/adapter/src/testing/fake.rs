@@ -110,6 +110,10 @@ impl Adapter for Fake {
         }
     }
 
+    fn follows_address(_: &FakeConfig, target: &FakeTarget) -> bool {
+        target.key.is_none()
+    }
+
     async fn connect(
         config: Arc<FakeConfig>,
         context: Context,

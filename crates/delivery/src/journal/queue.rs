@@ -10,7 +10,7 @@ use transload_adapter::{
     Settlement, Share,
     store::{Depth, Leased, Position, Queue, QueueId, QueueSettings, Resolution, StoreError},
 };
-use transload_envelope::{Text, Timestamp};
+use transload_envelope::{Outgoing, Text, Timestamp};
 
 use super::{
     core::Shared,
@@ -452,6 +452,25 @@ impl Queue for DiskQueue {
             taken if taken.is_empty() => Ok(Vec::new()),
             taken => self.fetch(taken).await,
         }
+    }
+
+    async fn reread(
+        &self,
+        positions: &[Position],
+    ) -> Result<Vec<(Position, Outgoing)>, StoreError> {
+        for _ in 0..MOVES_MAX {
+            let taken: Vec<_> = {
+                let state = self.lock();
+                let places = positions.iter().filter_map(|at| state.backlog.leased.get(&at.0));
+                places.map(|place| Taken { place: *place, attempts: 0, share: None }).collect()
+            };
+            let locations = taken.iter().map(|one| one.place.location).collect();
+            if let Some(records) = self.read(locations).await? {
+                let leased = self.decode(&taken, &records)?;
+                return Ok(leased.into_iter().map(|one| (one.position, one.outgoing)).collect());
+            }
+        }
+        Err(StoreError::failed("messages are moved faster than they can be read"))
     }
 
     fn resolve(&self, positions: &[Position], how: Resolution) {

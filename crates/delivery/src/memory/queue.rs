@@ -206,6 +206,18 @@ impl Queue for MemoryQueue {
         self.take(messages_max, bytes_max)
     }
 
+    async fn reread(
+        &self,
+        positions: &[Position],
+    ) -> Result<Vec<(Position, Outgoing)>, StoreError> {
+        let state = self.lock();
+        let found = positions.iter().filter_map(|position| {
+            let message = state.backlog.leased.get(&position.0)?;
+            Some((*position, message.outgoing.clone()))
+        });
+        Ok(found.collect())
+    }
+
     fn resolve(&self, positions: &[Position], how: Resolution) {
         let positions = positions.iter().map(|position| position.0);
         let mut state = self.lock();

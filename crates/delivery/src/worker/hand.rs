@@ -86,6 +86,7 @@ pub(super) fn sort(
 ) -> Sorted {
     let mut sorted = Sorted::default();
     let mut results = results.into_iter();
+    let mut behind_failed = false;
     for (mut message, outgoing) in hand.into_iter().zip(outgoing) {
         // An adapter that gives too few results has not said that it sent the rest.
         let result = results.next().unwrap_or_else(|| {
@@ -93,6 +94,11 @@ pub(super) fn sort(
         });
         match result {
             Ok(sent) => sorted.took(message, sent),
+            // It was not sent, since the one before it goes first: that says nothing of the target.
+            Err(SendError::Busy { reason, .. }) if behind_failed => {
+                sorted.again(message, outgoing, Reaction::Retry { reason });
+                continue;
+            }
             Err(SendError::Busy { after, reason }) => {
                 sorted.again(message, outgoing, Reaction::Hold { after, reason });
             }
@@ -113,8 +119,11 @@ pub(super) fn sort(
                     sorted.failed.push((message.position, message.attempts));
                     sorted.again(message, outgoing, Reaction::Retry { reason });
                 }
+                behind_failed = true;
+                continue;
             }
         }
+        behind_failed = false;
     }
     sorted
 }
@@ -192,6 +201,16 @@ mod tests {
         let sorted = sort(hand, outgoing, vec![Err(busy(1))], 1, Timestamp::now());
         assert!(sorted.dead.is_empty());
         assert_eq!(sorted.again.first().map(|message| message.attempts), Some(0));
+    }
+
+    #[test]
+    fn what_was_not_sent_behind_a_failed_message_says_nothing_of_the_target() {
+        let (hand, outgoing) = batch(3);
+        let failed = Err(SendError::Failed { reason: "500".into() });
+        let results = vec![failed, Err(busy(1)), Err(busy(1))];
+        let sorted = sort(hand, outgoing, results, 5, Timestamp::now());
+        assert_eq!(sorted.again.len(), 3);
+        assert!(matches!(&sorted.reaction, Reaction::Retry { reason } if &**reason == "500"));
     }
 
     #[test]

@@ -5,15 +5,27 @@
 //!   it is safe among the dead letters.
 //! - What the target could not take goes again, before anything that was queued behind it; a lost
 //!   connection and a busy target are no fault of the message and are not counted against it.
-//! - At most one batch is in hand, so memory is bounded by the batch and not by the queue.
+//! - At most one batch is in hand, or with lanes a bounded window, so memory is bounded by that and
+//!   not by the queue.
 
+mod burial;
+mod circuit;
+mod combine;
 mod hand;
+mod lanes;
 mod link;
 mod run;
 mod settings;
 
 pub use self::{
+    circuit::{Circuit, CircuitView, OpenCircuit},
     link::{Link, LinkSender, LossReport, link},
     run::Worker,
-    settings::{DeliveryObserver, Outcome, WorkerSettings, WorkerStop},
+    settings::{
+        BatchFormat, BatchSettings, DeliveryObserver, LaneSettings, Outcome, WorkerSettings,
+        WorkerStop,
+    },
 };
+
+/// The argument under which the key of a message travels with it, by which its order is kept.
+pub const ORDERED_BY: &str = "ordered_by";

@@ -1,22 +1,21 @@
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::sleep;
+use tokio::time::{sleep, sleep_until};
 use tracing::{info, warn};
 use transload_adapter::{
-    AnyTarget, BoxError, Settlement,
-    store::{Leased, Position, Queue, Resolution, StoreError},
+    AnyTarget, BoxError, SendError, Sent, Settlement,
+    store::{Leased, Queue, Resolution, StoreError},
 };
-use transload_envelope::{Outgoing, Text, Timestamp};
+use transload_envelope::{Outgoing, Timestamp};
 
 use super::{
-    Link, Outcome, WorkerSettings, WorkerStop,
-    hand::{Dead, InHand, Reaction, Sorted, sort},
+    Circuit, Link, Outcome, WorkerSettings, WorkerStop,
+    circuit::Admit,
+    hand::{InHand, Reaction, Sorted, sort},
+    lanes::Lanes,
     settings::DeliveryObserver,
 };
-use crate::{
-    backoff::Backoff,
-    dead_letters::{DeadLetter, DeadLetters},
-};
+use crate::{backoff::Backoff, dead_letters::DeadLetters};
 
 /// The worker of one destination.
 #[derive(Debug)]
@@ -35,14 +34,20 @@ pub struct Worker {
     pub observer: Arc<dyn DeliveryObserver>,
     /// How it is stopped.
     pub stop: WorkerStop,
+    /// Keeps a target that takes nothing from being sent to all the time.
+    pub circuit: Circuit,
 }
 
 /// Why a worker does not go on.
-struct Stopped;
+#[derive(Debug)]
+pub(super) struct Stopped;
 
 impl Worker {
     /// Serves the destination until it is stopped. What is in hand then goes back to the queue.
-    pub async fn run(mut self) {
+    pub async fn run(self) {
+        if let Some(lanes) = self.settings.lanes.clone() {
+            return Lanes::new(Arc::new(self), &lanes).run().await;
+        }
         let mut state = State::new(&self.settings);
         while let Some(leased) = self.next_batch(&mut state).await {
             let (hand, outgoing) = self.take_in_hand(leased);
@@ -87,7 +92,7 @@ impl Worker {
         self.queue.try_lease(self.settings.batch_messages_max, self.settings.batch_bytes_max).await
     }
 
-    fn take_in_hand(&self, leased: Vec<Leased>) -> (Vec<InHand>, Vec<Outgoing>) {
+    pub(super) fn take_in_hand(&self, leased: Vec<Leased>) -> (Vec<InHand>, Vec<Outgoing>) {
         let now = Timestamp::now();
         let mut expired = Vec::new();
         let mut in_hand = Vec::with_capacity(leased.len());
@@ -118,7 +123,7 @@ impl Worker {
 
     /// Sends a batch until all of it is delivered or given up.
     async fn deliver(
-        &mut self,
+        &self,
         mut hand: Vec<InHand>,
         mut outgoing: Vec<Outgoing>,
         state: &mut State,
@@ -133,44 +138,91 @@ impl Worker {
             if hand.is_empty() {
                 return Ok(());
             }
-            let positions: Vec<_> = hand.iter().map(|message| message.position).collect();
-            let Ok((epoch, results)) = self.send(&outgoing).await else {
+            let release = |hand: &[InHand]| {
+                let positions: Vec<_> = hand.iter().map(|message| message.position).collect();
                 self.queue.resolve(&positions, Resolution::Released);
+            };
+            let Ok(probing) = self.admitted().await else {
+                release(&hand);
+                return Err(Stopped);
+            };
+            // The rest waits until the target has shown that it takes one.
+            let count = if probing { 1 } else { hand.len() };
+            let (rest, rest_outgoing) = (hand.split_off(count), outgoing.split_off(count));
+            let Ok((epoch, results)) = self.send(&self.settings.name, &outgoing).await else {
+                self.circuit.undecided();
+                release(&hand);
+                release(&rest);
                 return Err(Stopped);
             };
             let now = Timestamp::now();
             let sorted = sort(hand, outgoing, results, self.settings.attempts_max, now);
             self.resolve(&sorted);
+            self.judge(&sorted);
             let Sorted { again, again_outgoing, dead, reaction, .. } = sorted;
             (hand, outgoing) = (again, again_outgoing);
+            hand.extend(rest);
+            outgoing.extend(rest_outgoing);
             let went_on = match self.bury(dead).await {
                 Ok(()) => self.react(reaction, epoch, state).await,
                 Err(stopped) => Err(stopped),
             };
             if went_on.is_err() {
-                let positions: Vec<_> = hand.iter().map(|message| message.position).collect();
-                self.queue.resolve(&positions, Resolution::Released);
+                release(&hand);
                 return Err(Stopped);
             }
         }
         Ok(())
     }
 
-    async fn send(
-        &mut self,
+    /// Waits until something may be sent; says whether that is one message only.
+    async fn admitted(&self) -> Result<bool, Stopped> {
+        loop {
+            match self.circuit.admit() {
+                Admit::All => return Ok(false),
+                // Nobody else sends to this target, so a probe without an end is forgotten.
+                Admit::Probe | Admit::Probing => return Ok(true),
+                Admit::NotBefore(until) => tokio::select! {
+                    biased;
+                    () = self.waits_no_more() => return Err(Stopped),
+                    () = sleep_until(until) => {}
+                },
+            }
+        }
+    }
+
+    /// Tells the circuit what became of a batch.
+    fn judge(&self, sorted: &Sorted) {
+        match &sorted.reaction {
+            Reaction::Hold { after, reason } => self.circuit.refused(*after, reason.clone()),
+            _ if sorted.delivered > 0 || !sorted.dead.is_empty() => self.circuit.taken(),
+            Reaction::Retry { reason } => {
+                for (position, _) in &sorted.failed {
+                    self.circuit.failed(*position, reason.clone());
+                }
+            }
+            Reaction::Reconnect { .. } => self.circuit.undecided(),
+            Reaction::Continue => {}
+        }
+    }
+
+    /// Sends under this name, over the connection that there is.
+    pub(super) async fn send(
+        &self,
+        name: &str,
         outgoing: &[Outgoing],
-    ) -> Result<(u64, Vec<Result<transload_adapter::Sent, transload_adapter::SendError>>), Stopped>
-    {
+    ) -> Result<(u64, Vec<Result<Sent, SendError>>), Stopped> {
+        let mut link = self.link.clone();
         let waits_no_more = self.waits_no_more();
         let (epoch, outbound) = tokio::select! {
             biased;
-            connected = self.link.connected() => connected.ok_or(Stopped)?,
+            connected = link.connected() => connected.ok_or(Stopped)?,
             () = waits_no_more => return Err(Stopped),
         };
         let results = tokio::select! {
             biased;
             () = self.stop.abort.cancelled() => return Err(Stopped),
-            results = outbound.send(&self.settings.name, &self.target, outgoing) => results,
+            results = outbound.send(name, &self.target, outgoing) => results,
         };
         Ok((epoch, results))
     }
@@ -193,97 +245,37 @@ impl Worker {
 
     /// Does what the state of the target asks for before the next attempt.
     async fn react(
-        &mut self,
+        &self,
         reaction: Reaction,
         epoch: u64,
         state: &mut State,
     ) -> Result<(), Stopped> {
-        let (wait, reason) = match reaction {
-            Reaction::Continue => {
-                state.takes_messages(&self.settings.name);
-                return Ok(());
+        match reaction {
+            Reaction::Continue => state.takes_messages(&self.settings.name),
+            Reaction::Retry { reason } => {
+                state.failed(&self.settings.name, &reason);
+                self.pause(state.backoff.next_wait()).await?;
             }
-            Reaction::Retry { reason } => (state.backoff.next_wait(), reason),
-            Reaction::Hold { after, reason } => (state.backoff.next_wait_after(after), reason),
-            Reaction::Reconnect { reason } => return self.reconnect(epoch, reason).await,
-        };
-        state.takes_nothing(&self.settings.name, &reason);
-        self.pause(wait).await
-    }
-
-    async fn reconnect(&mut self, epoch: u64, reason: BoxError) -> Result<(), Stopped> {
-        self.link.report(epoch, reason);
-        let waits_no_more = self.waits_no_more();
-        tokio::select! {
-            biased;
-            () = waits_no_more => Err(Stopped),
-            () = self.link.gone(epoch) => Ok(()),
-        }
-    }
-
-    async fn give_up_the_overdue(
-        &self,
-        hand: Vec<InHand>,
-        outgoing: Vec<Outgoing>,
-    ) -> Result<(Vec<InHand>, Vec<Outgoing>), Stopped> {
-        let Some(expires) = self.settings.expires else { return Ok((hand, outgoing)) };
-        let now = Timestamp::now();
-        let (mut kept, mut kept_outgoing, mut dead) = (Vec::new(), Vec::new(), Vec::new());
-        for (message, outgoing) in hand.into_iter().zip(outgoing) {
-            if message.stored_at.after(expires) <= now {
-                let reason = Text::from("not delivered within the time that the route allows");
-                dead.push(Dead { message, outgoing, reason });
-            } else {
-                kept.push(message);
-                kept_outgoing.push(outgoing);
-            }
-        }
-        self.bury(dead).await?;
-        Ok((kept, kept_outgoing))
-    }
-
-    /// Puts messages among the dead letters, and only then takes them from the queue.
-    async fn bury(&self, dead: Vec<Dead>) -> Result<(), Stopped> {
-        if dead.is_empty() {
-            return Ok(());
-        }
-        let now = Timestamp::now();
-        let letters: Vec<_> = dead
-            .iter()
-            .map(|dead| DeadLetter {
-                destination: self.settings.name.clone(),
-                reason: dead.reason.clone(),
-                attempts: dead.message.attempts,
-                first_failure_at: dead.message.first_failure_at.unwrap_or(now),
-                last_failure_at: now,
-                outgoing: dead.outgoing.clone(),
-            })
-            .collect();
-        let mut backoff = Backoff::new(self.settings.retry_first, self.settings.retry_max);
-        while let Err(error) = self.dead_letters.add(&self.settings.route, &letters).await {
-            if backoff.failures() == 0 {
-                warn!(destination = %self.settings.name, %error, "Dead letters cannot be stored.");
-            }
-            if self.pause(backoff.next_wait()).await.is_err() {
-                self.queue.resolve(&positions(&dead), Resolution::Released);
-                return Err(Stopped);
-            }
-        }
-        self.observer.count(Outcome::DeadLettered, dead.len() as u64);
-        self.queue.resolve(&positions(&dead), Resolution::Done);
-        for dead in dead {
-            warn!(
-                destination = %self.settings.name,
-                id = %dead.outgoing.envelope.id,
-                reason = %dead.reason,
-                "A message went to the dead letters."
-            );
-            dead.message.settle(Settlement::Accepted);
+            // The circuit says for how long.
+            Reaction::Hold { .. } => {}
+            Reaction::Reconnect { reason } => self.reconnect(epoch, reason).await?,
         }
         Ok(())
     }
 
-    async fn pause(&self, wait: Duration) -> Result<(), Stopped> {
+    /// Reports the loss of a connection, and waits until it is not used any more.
+    pub(super) async fn reconnect(&self, epoch: u64, reason: BoxError) -> Result<(), Stopped> {
+        let mut link = self.link.clone();
+        link.report(epoch, reason);
+        let waits_no_more = self.waits_no_more();
+        tokio::select! {
+            biased;
+            () = waits_no_more => Err(Stopped),
+            () = link.gone(epoch) => Ok(()),
+        }
+    }
+
+    pub(super) async fn pause(&self, wait: Duration) -> Result<(), Stopped> {
         tokio::select! {
             biased;
             () = self.waits_no_more() => Err(Stopped),
@@ -293,7 +285,7 @@ impl Worker {
 
     /// Fires when it makes no sense to wait for the target any longer: for a queue that survives the
     /// process, as soon as the worker is to finish.
-    fn waits_no_more(&self) -> impl Future<Output = ()> + use<> {
+    pub(super) fn waits_no_more(&self) -> impl Future<Output = ()> + use<> {
         let stop = self.stop.clone();
         let waits_on = self.settings.empty_before_finish;
         async move {
@@ -306,36 +298,32 @@ impl Worker {
     }
 }
 
-fn positions(dead: &[Dead]) -> Vec<Position> {
-    dead.iter().map(|dead| dead.message.position).collect()
-}
-
-/// What the worker knows of its target, for one log line at each change.
+/// What the worker knows of its messages, for one log line at each change.
 struct State {
     backoff: Backoff,
-    holding: bool,
+    failing: bool,
 }
 
 impl State {
     fn new(settings: &WorkerSettings) -> Self {
-        Self { backoff: Backoff::new(settings.retry_first, settings.retry_max), holding: false }
+        Self { backoff: Backoff::new(settings.retry_first, settings.retry_max), failing: false }
     }
 
     fn takes_messages(&mut self, destination: &str) {
         self.backoff.reset();
-        if std::mem::take(&mut self.holding) {
-            info!(%destination, "The destination takes messages again.");
+        if std::mem::take(&mut self.failing) {
+            info!(%destination, "Messages are delivered again.");
         }
     }
 
-    fn takes_nothing(&mut self, destination: &str, reason: &str) {
-        if !std::mem::replace(&mut self.holding, true) {
-            warn!(%destination, %reason, "The destination does not take messages, they are held.");
+    fn failed(&mut self, destination: &str, reason: &str) {
+        if !std::mem::replace(&mut self.failing, true) {
+            warn!(%destination, %reason, "A message failed and is tried again, others wait.");
         }
     }
 
     fn store_failed(&mut self, destination: &str, error: &StoreError) {
-        if !std::mem::replace(&mut self.holding, true) {
+        if !std::mem::replace(&mut self.failing, true) {
             warn!(%destination, %error, "The queue of the destination cannot be read.");
         }
     }

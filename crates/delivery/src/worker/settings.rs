@@ -25,6 +25,42 @@ pub struct WorkerSettings {
     /// Whether the queue is emptied before the worker finishes, since it would be lost with the
     /// process.
     pub empty_before_finish: bool,
+    /// How messages are sent side by side and put together; absent where they go one after the
+    /// other in the order of the queue.
+    pub lanes: Option<LaneSettings>,
+}
+
+/// How messages of different keys are sent side by side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneSettings {
+    /// How many sends may be under way at once; at least 1.
+    pub lanes: usize,
+    /// How messages of one key are put together, where they are.
+    pub batch: Option<BatchSettings>,
+}
+
+/// How messages are put together to one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchSettings {
+    /// How many messages are put together at most.
+    pub messages_max: usize,
+    /// How many bytes of payload are put together at most, unless a single one is larger.
+    pub bytes_max: usize,
+    /// How long the first message may wait for others.
+    pub wait_max: Duration,
+    /// How payloads are joined.
+    pub format: BatchFormat,
+    /// Whether only messages of one address are put together, since the target follows it.
+    pub by_address: bool,
+}
+
+/// How payloads are joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BatchFormat {
+    /// Each is JSON; together they are a JSON array.
+    Json,
+    /// Each is one line.
+    Lines,
 }
 
 /// How a worker is stopped.

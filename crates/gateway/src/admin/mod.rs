@@ -210,6 +210,9 @@ fn refresh(state: &State) {
         let figures = &destination.metrics;
         figures.queue_messages.set(i64::try_from(depth.messages).unwrap_or(i64::MAX));
         figures.queue_bytes.set(i64::try_from(depth.bytes).unwrap_or(i64::MAX));
+        let circuit = destination.circuit.view();
+        figures.circuit_open.set(i64::from(circuit.open.is_some()));
+        figures.circuit_opened.inc_by(circuit.opened.saturating_sub(figures.circuit_opened.get()));
         figures.queue_age.set(i64::try_from(age).unwrap_or(i64::MAX));
     }
     for (name, _, depth) in state.storage.depths() {

@@ -16,6 +16,7 @@ mod environment;
 mod files;
 mod finding;
 mod gateway;
+mod lanes;
 mod model;
 mod overview;
 mod promise;
@@ -49,8 +50,8 @@ pub use self::{
     environment::Environment,
     finding::{Finding, Report},
     model::{
-        AdapterInstance, Configuration, Deduplicate, DeduplicateBy, GatewaySettings, Guarantee,
-        Route, RouteTarget, WhenFull,
+        AdapterInstance, Batch, BatchFormat, Configuration, Deduplicate, DeduplicateBy,
+        GatewaySettings, Guarantee, Route, RouteTarget, WhenFull,
     },
     overview::overview,
     schema::schema,

@@ -95,6 +95,35 @@ pub struct Route {
     pub attempts_max: u32,
     /// How long a message may wait before it goes to the dead letters.
     pub expires: Option<Duration>,
+    /// What says which messages must keep their order; all where it is absent.
+    pub ordered_by: Option<Template>,
+    /// How many sends to one target may be under way at once, where `ordered_by` is there.
+    pub lanes: usize,
+    /// How messages are put together, if they are to be.
+    pub batch: Option<Batch>,
+}
+
+/// How messages are put together to one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// How many messages are put together at most.
+    pub messages_max: usize,
+    /// How many bytes of payload are put together at most.
+    pub bytes_max: usize,
+    /// How long a message may wait for others.
+    pub wait_max: Duration,
+    /// How payloads are joined.
+    pub format: BatchFormat,
+}
+
+/// How payloads are joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BatchFormat {
+    /// Each payload is JSON; together they are a JSON array.
+    Json,
+    /// Each payload is one line of text; together they are lines.
+    Lines,
 }
 
 /// One `to` of a route.

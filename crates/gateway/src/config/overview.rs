@@ -77,7 +77,7 @@ fn route_rows(configuration: &Configuration, route: &Route) -> Vec<Vec<String>> 
                 patterns.clone().collect::<Vec<_>>().join(", "),
                 to,
                 route.guarantee.to_string(),
-                queue(&route.queue),
+                queue(route),
             ]
         } else {
             let nothing = String::new;
@@ -91,7 +91,8 @@ fn sources(configuration: &Configuration) -> usize {
     configuration.adapters.iter().filter(|adapter| adapter.prepared.source().receives).count()
 }
 
-fn queue(settings: &QueueSettings) -> String {
+fn queue(route: &Route) -> String {
+    let settings: &QueueSettings = &route.queue;
     let storage = match settings.storage {
         Storage::Disk => "disk",
         Storage::Memory => "memory",
@@ -103,6 +104,12 @@ fn queue(settings: &QueueSettings) -> String {
     );
     if let Some(age) = settings.age_max {
         let _ = write!(text, ", {}", HumanDuration::from(age));
+    }
+    if let Some(key) = &route.ordered_by {
+        let _ = write!(text, ", {} lanes by {key}", route.lanes);
+    }
+    if let Some(batch) = &route.batch {
+        let _ = write!(text, ", batches of {}", batch.messages_max);
     }
     text
 }

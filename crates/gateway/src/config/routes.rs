@@ -15,6 +15,7 @@ use super::{
     adapters::{Adapters, NAME_BYTES_MAX},
     check::{Check, from_lint},
     finding::Finding,
+    lanes::Ordering,
     model::{Route, RouteTarget, WhenFull},
     recover,
     settings::{RouteKeys, Texts},
@@ -114,7 +115,9 @@ impl<'a> Check<'a> {
         // Where a pattern could not be read, its captures are not known, and none is looked for.
         let complete = patterns.len() == pattern_list.len();
         let known = patterns.iter().filter(|_| complete).map(|(pattern, _)| pattern.clone());
-        let targets = self.targets(file, to, &known.collect::<Vec<_>>(), adapters);
+        let known: Vec<_> = known.collect();
+        let targets = self.targets(file, to, &known, adapters);
+        let ordering = self.ordering(file, &keys, &known);
         if patterns.is_empty() {
             return None;
         }
@@ -126,6 +129,7 @@ impl<'a> Check<'a> {
             explicit_from: from_list.is_some(),
             patterns,
             targets: targets?,
+            ordering,
         };
         self.assemble(file, declared, &keys, adapters)
     }
@@ -238,7 +242,7 @@ impl<'a> Check<'a> {
         adapters: &Adapters<'a>,
     ) -> Option<Declared> {
         let (guarantee, queue) = self.promise(file, &parts, keys, adapters)?;
-        let Parts { name, place, from, patterns, targets, .. } = parts;
+        let Parts { name, place, from, patterns, targets, ordering, .. } = parts;
         let patterns = patterns.into_iter().map(|(pattern, _)| pattern).collect();
         let mut templates = Vec::new();
         let mut target_places = Vec::new();
@@ -275,6 +279,9 @@ impl<'a> Check<'a> {
             queue,
             attempts_max: keys.attempts.map_or(ATTEMPTS_DEFAULT, std::num::NonZeroU32::get),
             expires: keys.expires.map(Into::into),
+            ordered_by: ordering.ordered_by,
+            lanes: ordering.lanes,
+            batch: ordering.batch,
         };
         Some(Declared { route, place, templates, targets: target_places })
     }
@@ -290,4 +297,5 @@ pub(super) struct Parts {
     pub(super) explicit_from: bool,
     pub(super) patterns: Vec<(Pattern, Place)>,
     pub(super) targets: Vec<DeclaredTarget>,
+    pub(super) ordering: Ordering,
 }

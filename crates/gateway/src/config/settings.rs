@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, de};
 use serde_spanned::Spanned;
 use transload_adapter::units::{ByteSize, HumanDuration};
 
-use super::model::{Guarantee, WhenFull};
+use super::model::{BatchFormat, Guarantee, WhenFull};
 
 /// Settings of the gateway itself.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -106,6 +106,42 @@ pub(super) struct RouteKeys {
     pub(super) attempts: Option<NonZeroU32>,
     /// How long a message may wait before it goes to the dead letters. Default: without end.
     pub(super) expires: Option<HumanDuration>,
+    /// A template whose text says which messages must keep their order among each other, such as
+    /// "{device}". Others then overtake them: while a message waits for its next attempt, so do the
+    /// later ones of the same text, and no others. Default: all keep their order.
+    #[schemars(with = "Option<String>")]
+    pub(super) ordered_by: Option<Spanned<String>>,
+    /// How many sends to one target may be under way at once; needs `ordered_by`. At most 256.
+    /// Default: 16.
+    #[schemars(with = "Option<NonZeroU32>")]
+    pub(super) lanes: Option<Spanned<NonZeroU32>>,
+    /// Puts several messages together to one, which the target takes or refuses as a whole.
+    /// Default: each message is sent by itself.
+    #[schemars(with = "Option<BatchKeys>")]
+    pub(super) batch: Option<Spanned<BatchKeys>>,
+}
+
+/// How messages are put together: in order, up to whichever bound is reached first, and with
+/// `ordered_by` only messages of one text. Messages for which the target's templates come to
+/// different texts, or, where the target follows the message's address, messages of different
+/// addresses, are not put together.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Batch")]
+pub(super) struct BatchKeys {
+    /// How many messages are put together at most; up to 10000. Default: 100.
+    #[schemars(with = "Option<NonZeroU32>")]
+    pub(super) max_messages: Option<Spanned<NonZeroU32>>,
+    /// How many bytes of payload are put together at most, unless a single one is larger; up to
+    /// "64MiB". Default: "1MiB".
+    #[schemars(with = "Option<ByteSize>")]
+    pub(super) max_bytes: Option<Spanned<ByteSize>>,
+    /// How long a message may wait for others; up to "1h". Default: "1s".
+    #[schemars(with = "Option<HumanDuration>")]
+    pub(super) max_wait: Option<Spanned<HumanDuration>>,
+    /// How payloads are joined. What does not fit the format goes to the dead letters by itself.
+    /// Default: "json".
+    pub(super) format: Option<BatchFormat>,
 }
 
 /// The bounds of a queue. At each bound, `when_full` says what happens; `max_age` drops.

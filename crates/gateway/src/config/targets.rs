@@ -182,7 +182,7 @@ impl<'a> Check<'a> {
 }
 
 /// The references of a template that a pattern of the route does not fill in.
-fn unknown_captures(
+pub(super) fn unknown_captures(
     template: &Template,
     patterns: &[Pattern],
 ) -> Vec<(std::ops::Range<usize>, Finding)> {

@@ -1,6 +1,7 @@
 //! The gateway as a whole, between scripted peers.
 
 mod flow;
+mod lanes;
 mod letters;
 mod orphans;
 mod peer;

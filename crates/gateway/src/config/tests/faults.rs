@@ -312,3 +312,42 @@ error: there are two routes named `r`
     assert_eq!(json["findings"][0]["end_column"], 36);
     assert_eq!(json["findings"][1]["related"][0]["line"], 8);
 }
+
+#[test]
+fn lanes_and_batches() {
+    route(
+        &format!("{TO}\nlanes = 4"),
+        "10:9 without `ordered_by`, messages go one after the other and lanes have nothing to do \
+         -> say `ordered_by = \"{…}\"` too, such as `ordered_by = \"{address}\"`",
+    );
+    route(
+        &format!("{TO}\nordered_by = \"{{address}}\"\nlanes = 257"),
+        "11:9 expected an integer between 1 and 256",
+    );
+    route(
+        &format!("{TO}\nmatch = \"{{device}}/#\"\nordered_by = \"{{devcie}}\""),
+        "11:16 the pattern of this route does not capture `devcie` -> did you mean `device`?",
+    );
+    route(
+        &format!("{TO}\nordered_by = \"device\""),
+        "10:14 this is the same for every message, so they go one after the other -> use what \
+         tells apart the messages whose order matters, such as a capture `{device}`, or leave the \
+         key out",
+    );
+    route(
+        &format!("{TO}\nbatch = {{ max_messages = 10001 }}"),
+        "10:26 expected an integer between 1 and 10000",
+    );
+    route(
+        &format!("{TO}\nbatch = {{ max_bytes = \"65MiB\" }}"),
+        "10:23 expected a size between \"1B\" and \"64MiB\"",
+    );
+    route(
+        &format!("{TO}\nbatch = {{ max_wait = \"2h\" }}"),
+        "10:22 expected a duration of at most \"1h\"",
+    );
+    route(
+        &format!("{TO}\nbatch = {{ format = \"xml\" }}"),
+        "10:20 unknown value `xml` -> possible values are: `json`, `lines`",
+    );
+}
