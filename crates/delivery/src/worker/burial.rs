@@ -59,7 +59,9 @@ impl Worker {
         let positions: Vec<_> = expired.iter().map(|message| message.position).collect();
         self.observer.count(Outcome::Expired, expired.len() as u64);
         self.queue.resolve(&positions, Resolution::Done);
-        expired.into_iter().for_each(|message| message.settle(Settlement::Accepted));
+        for message in expired {
+            message.settle(Settlement::Accepted);
+        }
     }
 
     /// Puts messages among the dead letters, and only then takes them from the queue.

@@ -196,15 +196,15 @@ mod tests {
     #[test]
     fn only_what_all_have_is_kept() {
         let mut members = vec![message("a", "1"), message("b", "2")];
-        for (number, member) in members.iter_mut().enumerate() {
+        for (number, member) in (0_i64..).zip(&mut members) {
             let envelope = &mut member.envelope;
             envelope.headers = Headers::default();
             envelope.headers.push("site", "north");
-            envelope.headers.push("number", Value::UInt(number as u64));
+            envelope.headers.push("number", number);
             let properties = envelope.properties_mut();
             properties.kind = Some("reading".into());
             properties.app_id = Some(number.to_string().into());
-            properties.expires_at = Some(Timestamp { unix_ms: 1000 + number as i64 });
+            properties.expires_at = Some(Timestamp { unix_ms: 1000 + number });
         }
         let whole = combine(BatchFormat::Json, &members).unwrap().envelope;
         assert_eq!(whole.headers.get("site"), Some(&Value::from("north")));

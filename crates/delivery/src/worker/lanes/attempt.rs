@@ -95,9 +95,10 @@ impl Worker {
                 ended.units.extend(left.map(|unit| (unit, Fate::PutBack)));
                 return Err(Stopped);
             }
-            match unit.members.is_empty() {
-                true => ended.units.push((unit, Fate::Finished)),
-                false => ready.push(unit),
+            if unit.members.is_empty() {
+                ended.units.push((unit, Fate::Finished));
+            } else {
+                ready.push(unit);
             }
         }
         let outgoing: Vec<_> = ready.iter().filter_map(|unit| self.whole(unit)).collect();

@@ -33,7 +33,7 @@ type Lease = Pin<Box<dyn Future<Output = Result<Vec<Leased>, StoreError>> + Send
 pub(super) struct Lanes {
     worker: Arc<Worker>,
     window: Window,
-    lanes: usize,
+    count: usize,
     /// The names of the lanes that have nothing to do.
     free: Vec<Text>,
     attempts: JoinSet<Ended>,
@@ -63,15 +63,15 @@ enum Event {
 
 impl Lanes {
     pub(super) fn new(worker: Arc<Worker>, settings: &LaneSettings) -> Self {
-        let lanes = settings.lanes.max(1);
+        let count = settings.lanes.max(1);
         let name = &worker.settings.name;
         // The first lane has the destination's own name, and is taken first.
-        let others = (2..=lanes).rev().map(|number| format!("{name}~{number}").into());
+        let others = (2..=count).rev().map(|number| format!("{name}~{number}").into());
         let backoff = Backoff::new(worker.settings.retry_first, worker.settings.retry_max);
         let batch = settings.batch.as_ref();
         Self {
             window: Window::new(batch, backoff.clone()),
-            lanes,
+            count,
             free: others.chain([name.clone()]).collect(),
             attempts: JoinSet::new(),
             again: 0,
@@ -197,7 +197,7 @@ impl Lanes {
         while !keeps && !self.free.is_empty() && self.window.has_ready() {
             match self.worker.circuit.admit() {
                 Admit::All => {
-                    let again = self.again < (self.lanes / 2).max(1);
+                    let again = self.again < (self.count / 2).max(1);
                     if let Some(unit) = again.then(|| self.window.next(true)).flatten() {
                         self.send(vec![unit], false);
                         continue;

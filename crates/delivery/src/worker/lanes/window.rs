@@ -191,7 +191,6 @@ impl Window {
         lane.held.push_back(Held { message, outgoing, size, payload, stamp });
         lane.grow(&self.limits);
         match lane.state {
-            State::Sending | State::Ready => {}
             // The first of a new lane, or one more of a unit that waits for members.
             State::Waiting(..) if lane.backoff.is_some() => {}
             State::Waiting(..) if lane.front.complete || self.hurried => self.make_ready(key),
@@ -199,7 +198,7 @@ impl Window {
                 let wait = stored_at.after(self.limits.wait).remaining(Timestamp::now());
                 self.wait(key, wait);
             }
-            State::Waiting(..) => {}
+            State::Sending | State::Ready | State::Waiting(..) => {}
         }
     }
 
@@ -225,10 +224,8 @@ impl Window {
 
     /// Takes the next unit; of those that have failed before only if `again` says so.
     pub(super) fn next(&mut self, again: bool) -> Option<Unit> {
-        let key = match again {
-            true => self.again.pop_front()?,
-            false => self.ready.pop_front()?,
-        };
+        let from = if again { &mut self.again } else { &mut self.ready };
+        let key = from.pop_front()?;
         let lane = self.lanes.get_mut(&key)?;
         lane.state = State::Sending;
         let count = lane.front.count.max(1).min(lane.held.len());
