@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use transload_adapter::{
     Settlement,
-    testing::{Reaction, within},
+    testing::{Reaction, SentMessage, within},
 };
 use transload_envelope::{Envelope, Origin};
 
@@ -102,7 +102,7 @@ async fn lanes_lose_nothing_when_the_connection_breaks_and_the_gateway_starts_an
         ran.unwrap();
     }
     for device in 0..3 {
-        let own: Vec<_> = target.taken().iter().map(|sent| sent.text()).collect();
+        let own: Vec<_> = target.taken().iter().map(SentMessage::text).collect();
         let own: Vec<_> =
             own.into_iter().filter(|text| text.starts_with(&format!("{device}/"))).collect();
         let expected: Vec<_> = (0..60)
@@ -165,7 +165,7 @@ async fn messages_are_put_together_to_an_array() {
     // A queue in memory is emptied before the end.
     let target = between.target.clone();
     between.stop().await.unwrap();
-    let taken: Vec<_> = target.taken().iter().map(|sent| sent.text()).collect();
+    let taken: Vec<_> = target.taken().iter().map(SentMessage::text).collect();
     assert_eq!(taken, ["[1,{\"a\": 2},3]", "[4]"]);
 }
 
@@ -178,7 +178,7 @@ async fn a_batch_that_fails_is_sent_again_as_it_was_and_goes_member_by_member_at
         between.source.feed_text("x", text);
     }
     let taken = between.target.until_taken(2).await;
-    let texts: Vec<_> = taken.iter().map(|sent| sent.text()).collect();
+    let texts: Vec<_> = taken.iter().map(SentMessage::text).collect();
     assert_eq!(texts[0], "a\nb\n");
     let attempts = between.target.attempts();
     assert_eq!(attempts[0].outgoing.envelope.id, attempts[1].outgoing.envelope.id);
