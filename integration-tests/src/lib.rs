@@ -13,6 +13,7 @@
     reason = "a fixture that cannot do its work fails the test that asked for it"
 )]
 
+pub mod bench;
 mod consumer;
 pub mod curl;
 pub mod faults;

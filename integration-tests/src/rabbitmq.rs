@@ -18,6 +18,8 @@ use crate::{
 };
 
 const INSTALL: &str = "apt-get install --no-install-recommends rabbitmq-server";
+const SETTINGS: &str =
+    "loopback_users.guest = false\nlog.console = false\nlog.file.level = warning\n";
 const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 
 /// A RabbitMQ server of its own, on 127.0.0.1.
@@ -27,6 +29,7 @@ pub struct RabbitMq {
     port: u16,
     distribution_port: u16,
     epmd_port: u16,
+    mqtt_port: Option<u16>,
     // Erlang's name server would otherwise be started in the background and stay there.
     _epmd: Process,
     server: Option<Process>,
@@ -47,21 +50,36 @@ impl RabbitMq {
         broker
     }
 
+    /// A server whose own MQTT listener is on.
+    pub async fn start_with_mqtt() -> Self {
+        let mut broker = Self::absent();
+        let port = free_port();
+        broker.mqtt_port = Some(port);
+        write(&broker.directory.join("enabled_plugins"), "[rabbitmq_mqtt].\n");
+        write(
+            &broker.directory.join("rabbitmq.conf"),
+            &format!(
+                "{SETTINGS}mqtt.listeners.tcp.1 = 127.0.0.1:{port}\nmqtt.allow_anonymous = true\n\
+                 mqtt.prefetch = 100\n"
+            ),
+        );
+        broker.appear().await;
+        broker
+    }
+
     /// A server that is not there yet, whose port is known.
     pub fn absent() -> Self {
         let directory = directory("rabbitmq");
         write(&directory.join("enabled_plugins"), "[].\n");
-        write(
-            &directory.join("rabbitmq.conf"),
-            "loopback_users.guest = false\nlog.console = false\nlog.file.level = warning\n",
-        );
+        write(&directory.join("rabbitmq.conf"), SETTINGS);
         let epmd_port = free_port();
         let mut epmd = Command::new("epmd");
         epmd.args(["-port", &epmd_port.to_string(), "-address", "127.0.0.1"]);
         let epmd = Process::start("epmd", &mut epmd, &directory, INSTALL);
         let port = free_port();
         let distribution_port = free_port();
-        Self { directory, port, distribution_port, epmd_port, _epmd: epmd, server: None }
+        let (mqtt_port, server) = (None, None);
+        Self { directory, port, distribution_port, epmd_port, mqtt_port, _epmd: epmd, server }
     }
 
     /// Starts the server, with the data of before if it was there before.
@@ -119,6 +137,16 @@ impl RabbitMq {
     /// The port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The port of its own MQTT listener, if that is on.
+    pub fn mqtt_port(&self) -> Option<u16> {
+        self.mqtt_port
+    }
+
+    /// The process group, while the server runs.
+    pub fn id(&self) -> Option<u32> {
+        self.server.as_ref().map(Process::id)
     }
 
     /// Kills the server.

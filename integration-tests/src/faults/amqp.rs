@@ -6,15 +6,14 @@ use bytes::{BufMut, BytesMut};
 use tokio::time::sleep;
 
 use super::{
-    Ledger, Stamp,
     amqp_wire::{self, Event, Reader},
-    ledger::Arrival,
-    produce::{Protocol, Stream, Verdict, unexpected},
+    ledger::{Arrival, Books},
+    produce::{Outgoing, Protocol, Stream, Verdict, unexpected},
     settings,
 };
 
 /// Declares a durable queue, and binds it if a key is given.
-pub(super) async fn declare(port: u16, queue: &str, key: Option<&str>) -> io::Result<()> {
+pub(crate) async fn declare(port: u16, queue: &str, key: Option<&str>) -> io::Result<()> {
     let mut stream = Stream::connect(port).await?;
     amqp_wire::open(&mut stream).await?;
     let mut arguments = BytesMut::new();
@@ -34,9 +33,20 @@ pub(super) async fn declare(port: u16, queue: &str, key: Option<&str>) -> io::Re
     amqp_wire::ask(&mut stream, amqp_wire::QUEUE_BIND, &arguments).await
 }
 
+/// Deletes a queue, if there is one, with all that is in it.
+pub(crate) async fn delete(port: u16, queue: &str) -> io::Result<()> {
+    let mut stream = Stream::connect(port).await?;
+    amqp_wire::open(&mut stream).await?;
+    let mut arguments = BytesMut::new();
+    arguments.put_u16(0);
+    amqp_wire::short(queue, &mut arguments);
+    arguments.put_u8(0);
+    amqp_wire::ask(&mut stream, amqp_wire::QUEUE_DELETE, &arguments).await
+}
+
 /// Publishes into a queue.
 #[derive(Debug, Default)]
-pub(super) struct Publisher {
+pub(crate) struct Publisher {
     reader: Reader,
     // The broker counts the messages of a channel from 1.
     last_tag: u64,
@@ -50,11 +60,12 @@ impl Protocol for Publisher {
         amqp_wire::ask(stream, amqp_wire::CONFIRM_SELECT, &[0]).await
     }
 
-    fn publish(&mut self, stamp: Stamp, _again: bool, out: &mut BytesMut) {
+    fn publish(&mut self, message: Outgoing<'_>, _again: bool, out: &mut BytesMut) {
+        let Outgoing { stamp, id, payload } = message;
         self.last_tag += 1;
         self.unconfirmed.push_back((self.last_tag, stamp.number));
         let key = settings::key(stamp.lane);
-        amqp_wire::publish(settings::EXCHANGE, &key, &stamp.to_string(), &stamp.payload(), out);
+        amqp_wire::publish(settings::EXCHANGE, &key, id, payload, out);
     }
 
     fn read(
@@ -98,17 +109,17 @@ impl Publisher {
 
 /// Consumes a queue, and records what it gets before it acknowledges.
 #[derive(Debug)]
-pub(super) struct Consumer {
-    pub(super) target: usize,
-    pub(super) port: u16,
-    pub(super) ledger: Arc<Ledger>,
+pub(crate) struct Consumer<B> {
+    pub(crate) target: usize,
+    pub(crate) port: u16,
+    pub(crate) ledger: Arc<B>,
 }
 
 const PREFETCH: u16 = 500;
 
-impl Consumer {
+impl<B: Books> Consumer<B> {
     /// Receives for ever.
-    pub(super) async fn run(self) {
+    pub(crate) async fn run(self) {
         loop {
             // Each way in which a connection can end is what this is made for.
             let _ = self.connection().await;

@@ -15,13 +15,14 @@ const BODY: u8 = 3;
 const FRAME_END: u8 = 0xce;
 
 /// A method by its class and number.
-pub(super) type Method = (u16, u16);
+pub(crate) type Method = (u16, u16);
 
-pub(super) const QUEUE_DECLARE: Method = (50, 10);
-pub(super) const QUEUE_BIND: Method = (50, 20);
-pub(super) const CONFIRM_SELECT: Method = (85, 10);
-pub(super) const BASIC_QOS: Method = (60, 10);
-pub(super) const BASIC_CONSUME: Method = (60, 20);
+pub(crate) const QUEUE_DECLARE: Method = (50, 10);
+pub(crate) const QUEUE_DELETE: Method = (50, 40);
+pub(crate) const QUEUE_BIND: Method = (50, 20);
+pub(crate) const CONFIRM_SELECT: Method = (85, 10);
+pub(crate) const BASIC_QOS: Method = (60, 10);
+pub(crate) const BASIC_CONSUME: Method = (60, 20);
 const BASIC_PUBLISH: Method = (60, 40);
 const BASIC_RETURN: Method = (60, 50);
 const BASIC_DELIVER: Method = (60, 60);
@@ -43,7 +44,7 @@ const MESSAGE_ID: u16 = 1 << 7;
 
 /// Something that the broker says.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(crate) enum Event {
     Ack {
         tag: u64,
         multiple: bool,
@@ -60,21 +61,21 @@ pub(super) enum Event {
 
 /// A message from a queue.
 #[derive(Debug, Default)]
-pub(super) struct Deliver {
-    pub(super) tag: u64,
-    pub(super) redelivered: bool,
-    pub(super) message_id: String,
-    pub(super) payload: BytesMut,
+pub(crate) struct Deliver {
+    pub(crate) tag: u64,
+    pub(crate) redelivered: bool,
+    pub(crate) message_id: String,
+    pub(crate) payload: BytesMut,
 }
 
 /// Puts frames together.
 #[derive(Debug, Default)]
-pub(super) struct Reader {
+pub(crate) struct Reader {
     // A message whose body is not complete, and how many bytes of it are to come.
     partial: Option<(Deliver, u64)>,
 }
 
-pub(super) fn short(text: &str, out: &mut BytesMut) {
+pub(crate) fn short(text: &str, out: &mut BytesMut) {
     out.put_u8(u8::try_from(text.len()).unwrap_or(u8::MAX));
     out.put_slice(text.as_bytes());
 }
@@ -96,7 +97,7 @@ fn method_on(channel: u16, method: Method, arguments: &[u8], out: &mut BytesMut)
 }
 
 /// A persistent message, which must reach a queue.
-pub(super) fn publish(
+pub(crate) fn publish(
     exchange: &str,
     key: &str,
     message_id: &str,
@@ -121,7 +122,7 @@ pub(super) fn publish(
 }
 
 /// Acknowledges every message up to this one.
-pub(super) fn ack_all(tag: u64, out: &mut BytesMut) {
+pub(crate) fn ack_all(tag: u64, out: &mut BytesMut) {
     let mut arguments = BytesMut::new();
     arguments.put_u64(tag);
     arguments.put_u8(1);
@@ -129,7 +130,7 @@ pub(super) fn ack_all(tag: u64, out: &mut BytesMut) {
 }
 
 /// Asks something, and waits for the answer, whose number is that of the question and one more.
-pub(super) async fn ask(stream: &mut Stream, method: Method, arguments: &[u8]) -> io::Result<()> {
+pub(crate) async fn ask(stream: &mut Stream, method: Method, arguments: &[u8]) -> io::Result<()> {
     ask_on(stream, CHANNEL, method, arguments).await
 }
 
@@ -153,7 +154,7 @@ async fn ask_on(
 }
 
 /// Logs in as guest, without heartbeats, and opens the channel.
-pub(super) async fn open(stream: &mut Stream) -> io::Result<()> {
+pub(crate) async fn open(stream: &mut Stream) -> io::Result<()> {
     stream.write(b"AMQP\x00\x00\x09\x01").await?;
     expect(stream, (10, 10)).await?;
     let mut login = BytesMut::new();
@@ -193,7 +194,7 @@ async fn expect(stream: &mut Stream, method: Method) -> io::Result<()> {
 
 impl Reader {
     /// Takes frames until there is something to tell; `None` if more input is needed.
-    pub(super) fn next(&mut self, input: &mut BytesMut) -> io::Result<Option<Event>> {
+    pub(crate) fn next(&mut self, input: &mut BytesMut) -> io::Result<Option<Event>> {
         loop {
             let Some(size) = input.get(3..7) else { return Ok(None) };
             let size = size.iter().fold(0, |size, byte| size << 8 | usize::from(*byte));

@@ -10,15 +10,14 @@ use tokio::{
 };
 
 use super::{
-    Ledger, Stamp,
-    ledger::Arrival,
-    produce::{Protocol, Stream, Verdict, unexpected},
+    ledger::{Arrival, Books},
+    produce::{Outgoing, Protocol, Stream, Verdict, unexpected},
     settings,
 };
 
 /// Posts messages. Answers come in the order of the requests.
 #[derive(Debug, Default)]
-pub(super) struct Poster {
+pub(crate) struct Poster {
     asked: VecDeque<u32>,
 }
 
@@ -28,16 +27,16 @@ impl Protocol for Poster {
         Ok(())
     }
 
-    fn publish(&mut self, stamp: Stamp, _again: bool, out: &mut BytesMut) {
-        let payload = stamp.payload();
+    fn publish(&mut self, message: Outgoing<'_>, _again: bool, out: &mut BytesMut) {
+        let Outgoing { stamp, id, payload } = message;
         let head = format!(
             "POST /{} HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n\
-             webhook-id: {stamp}\r\nContent-Length: {}\r\n\r\n",
+             webhook-id: {id}\r\nContent-Length: {}\r\n\r\n",
             settings::topic(stamp.lane),
             payload.len()
         );
         out.extend_from_slice(head.as_bytes());
-        out.extend_from_slice(&payload);
+        out.extend_from_slice(payload);
         self.asked.push_back(stamp.number);
     }
 
@@ -99,13 +98,13 @@ fn parse(input: &mut BytesMut) -> io::Result<Option<Unit>> {
 
 /// A server that records what is posted before it answers.
 #[derive(Debug)]
-pub(super) struct Sink {
+pub(crate) struct Sink {
     listener: TcpListener,
     port: u16,
 }
 
 impl Sink {
-    pub(super) fn bind() -> io::Result<Self> {
+    pub(crate) fn bind() -> io::Result<Self> {
         let port = crate::free_port();
         let socket = TcpSocket::new_v4()?;
         socket.set_reuseaddr(true)?;
@@ -113,11 +112,11 @@ impl Sink {
         Ok(Self { listener: socket.listen(128)?, port })
     }
 
-    pub(super) fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    pub(super) async fn run(self, target: usize, ledger: Arc<Ledger>) {
+    pub(crate) async fn run<B: Books>(self, target: usize, ledger: Arc<B>) {
         let mut connections = JoinSet::new();
         loop {
             while connections.try_join_next().is_some() {}
@@ -128,7 +127,7 @@ impl Sink {
     }
 }
 
-async fn serve(mut stream: Stream, target: usize, ledger: Arc<Ledger>) {
+async fn serve<B: Books>(mut stream: Stream, target: usize, ledger: Arc<B>) {
     let serving = async {
         loop {
             while let Some(request) = parse(&mut stream.input)? {

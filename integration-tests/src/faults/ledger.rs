@@ -100,6 +100,18 @@ pub struct TargetTally {
     pub reordered: u64,
 }
 
+/// Who records what arrives.
+pub(crate) trait Books: Send + Sync + 'static {
+    /// A message has arrived.
+    fn arrived(&self, arrival: Arrival<'_>);
+}
+
+impl Books for Ledger {
+    fn arrived(&self, arrival: Arrival<'_>) {
+        Ledger::arrived(self, arrival);
+    }
+}
+
 const EXAMPLES_MAX: usize = 10;
 
 impl Ledger {

@@ -13,23 +13,23 @@
 //! - Nothing is forgiven silently: what a broker itself repeats, what was refused and what a
 //!   producer sent again is counted on its own and shown.
 
-mod amqp;
-mod amqp_wire;
+pub(crate) mod amqp;
+pub(crate) mod amqp_wire;
 mod disk;
-mod http;
-mod ledger;
-mod mqtt;
-mod mqtt_wire;
-mod nats;
-mod nats_wire;
+pub(crate) mod http;
+pub(crate) mod ledger;
+pub(crate) mod mqtt;
+pub(crate) mod mqtt_wire;
+pub(crate) mod nats;
+pub(crate) mod nats_wire;
 mod plan;
-mod produce;
+pub(crate) mod produce;
 mod proxy;
 mod report;
 mod rig;
 mod run;
 mod schedule;
-mod settings;
+pub(crate) mod settings;
 mod stamp;
 
 pub use self::{

@@ -1,21 +1,27 @@
 //! Devices: they publish at `QoS` 1 and subscribe with a persistent session.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use tokio::time::sleep;
 
 use super::{
-    Ledger, Stamp,
-    ledger::Arrival,
+    ledger::{Arrival, Books},
     mqtt_wire::{self, Connect, Packet, Version},
-    produce::{Protocol, Stream, Verdict, unexpected},
+    produce::{Outgoing, Protocol, Stream, Verdict, unexpected},
     settings,
 };
 
 /// A device that publishes.
 #[derive(Debug)]
-pub(super) struct Device {
+pub(crate) struct Device {
     connect: Connect,
     // The message numbers of packet ids in use are those near this one.
     newest: u32,
@@ -25,7 +31,7 @@ pub(super) struct Device {
 const PACKET_IDS: u32 = 60_000;
 
 impl Device {
-    pub(super) fn new(lane: u16, version: Version, persistent: bool) -> Self {
+    pub(crate) fn new(lane: u16, version: Version, persistent: bool) -> Self {
         let client_id = format!("producer-{lane}");
         Self {
             connect: Connect { version, client_id, persistent, receive_maximum: 100 },
@@ -64,15 +70,16 @@ impl Protocol for Device {
         open(&self.connect, stream).await.map(drop)
     }
 
-    fn publish(&mut self, stamp: Stamp, again: bool, out: &mut BytesMut) {
+    fn publish(&mut self, message: Outgoing<'_>, again: bool, out: &mut BytesMut) {
+        let Outgoing { stamp, id, payload } = message;
         self.newest = self.newest.max(stamp.number);
         mqtt_wire::publish(
             self.connect.version,
             again && self.connect.persistent,
             &settings::topic(stamp.lane),
             Self::packet_id(stamp.number),
-            &stamp.to_string(),
-            &stamp.payload(),
+            id,
+            payload,
             out,
         );
     }
@@ -97,22 +104,32 @@ impl Protocol for Device {
     }
 }
 
-/// A subscriber with a persistent session, which records what it gets before it acknowledges.
+/// A subscriber, which records what it gets before it acknowledges.
 #[derive(Debug)]
-pub(super) struct Subscriber {
-    pub(super) target: usize,
-    pub(super) port: u16,
-    pub(super) ledger: Arc<Ledger>,
+pub(crate) struct Subscriber<B> {
+    pub(crate) target: usize,
+    pub(crate) port: u16,
+    pub(crate) ledger: Arc<B>,
+    /// Whether the session outlives the connection.
+    pub(crate) persistent: bool,
+    pub(crate) version: Version,
+    /// Becomes true with the first subscription.
+    pub(crate) subscribed: Arc<AtomicBool>,
 }
 
-impl Subscriber {
+impl<B: Books> Subscriber<B> {
     fn connect(&self) -> Connect {
         let client_id = format!("consumer-{}", self.target);
-        Connect { version: Version::V5, client_id, persistent: true, receive_maximum: 200 }
+        Connect {
+            version: self.version,
+            client_id,
+            persistent: self.persistent,
+            receive_maximum: 200,
+        }
     }
 
     /// Makes the session, before there is anything to receive.
-    pub(super) async fn subscribe(&self) -> io::Result<()> {
+    pub(crate) async fn subscribe(&self) -> io::Result<()> {
         let mut stream = Stream::connect(self.port).await?;
         let connect = self.connect();
         open(&connect, &mut stream).await?;
@@ -132,7 +149,7 @@ impl Subscriber {
     }
 
     /// Receives for ever.
-    pub(super) async fn run(self) {
+    pub(crate) async fn run(self) {
         loop {
             // Each way in which a connection can end is what this is made for.
             let _ = self.connection().await;
@@ -151,7 +168,9 @@ impl Subscriber {
         }
         loop {
             while let Some(packet) = mqtt_wire::parse(connect.version, &mut stream.input)? {
-                if let Packet::Publish(publish) = packet {
+                if let Packet::SubAck { .. } = packet {
+                    self.subscribed.store(true, Ordering::Relaxed);
+                } else if let Packet::Publish(publish) = packet {
                     self.ledger.arrived(Arrival {
                         target: self.target,
                         payload: &publish.payload,

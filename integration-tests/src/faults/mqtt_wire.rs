@@ -9,7 +9,7 @@ use super::produce::unexpected;
 
 /// A version of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Version {
+pub(crate) enum Version {
     V3,
     V5,
 }
@@ -21,7 +21,7 @@ const SESSION_EXPIRY_S: u32 = 86_400;
 
 /// A control packet from the other side.
 #[derive(Debug)]
-pub(super) enum Packet {
+pub(crate) enum Packet {
     ConnAck { session_present: bool, code: u8 },
     Publish(Publish),
     PubAck { packet_id: u16, code: u8 },
@@ -31,26 +31,26 @@ pub(super) enum Packet {
 
 /// A message from the other side.
 #[derive(Debug)]
-pub(super) struct Publish {
-    pub(super) duplicate: bool,
-    pub(super) packet_id: u16,
+pub(crate) struct Publish {
+    pub(crate) duplicate: bool,
+    pub(crate) packet_id: u16,
     /// The user property `message-id`; empty if there is none.
-    pub(super) message_id: String,
-    pub(super) payload: Bytes,
+    pub(crate) message_id: String,
+    pub(crate) payload: Bytes,
 }
 
 /// How a client connects.
 #[derive(Clone, Debug)]
-pub(super) struct Connect {
-    pub(super) version: Version,
-    pub(super) client_id: String,
+pub(crate) struct Connect {
+    pub(crate) version: Version,
+    pub(crate) client_id: String,
     /// Whether the session outlives the connection.
-    pub(super) persistent: bool,
-    pub(super) receive_maximum: u16,
+    pub(crate) persistent: bool,
+    pub(crate) receive_maximum: u16,
 }
 
 /// CONNECT, section 3.1; without a keep-alive.
-pub(super) fn connect(settings: &Connect, out: &mut BytesMut) {
+pub(crate) fn connect(settings: &Connect, out: &mut BytesMut) {
     let mut body = BytesMut::new();
     text("MQTT", &mut body);
     body.put_u8(if settings.version == Version::V3 { 4 } else { 5 });
@@ -72,7 +72,7 @@ pub(super) fn connect(settings: &Connect, out: &mut BytesMut) {
 }
 
 /// SUBSCRIBE at `QoS` 1, section 3.8.
-pub(super) fn subscribe(version: Version, packet_id: u16, filter: &str, out: &mut BytesMut) {
+pub(crate) fn subscribe(version: Version, packet_id: u16, filter: &str, out: &mut BytesMut) {
     let mut body = BytesMut::new();
     body.put_u16(packet_id);
     if version == Version::V5 {
@@ -84,7 +84,7 @@ pub(super) fn subscribe(version: Version, packet_id: u16, filter: &str, out: &mu
 }
 
 /// PUBLISH at `QoS` 1, section 3.3; the id goes along where the version has a place for it.
-pub(super) fn publish(
+pub(crate) fn publish(
     version: Version,
     duplicate: bool,
     topic: &str,
@@ -109,7 +109,7 @@ pub(super) fn publish(
 }
 
 /// PUBACK, section 3.4.
-pub(super) fn puback(packet_id: u16, out: &mut BytesMut) {
+pub(crate) fn puback(packet_id: u16, out: &mut BytesMut) {
     packet(0x40, &packet_id.to_be_bytes(), out);
 }
 
@@ -148,7 +148,7 @@ fn read_length(from: &[u8]) -> io::Result<Option<(usize, usize)>> {
 }
 
 /// Takes the first packet, if all of it is there.
-pub(super) fn parse(version: Version, input: &mut BytesMut) -> io::Result<Option<Packet>> {
+pub(crate) fn parse(version: Version, input: &mut BytesMut) -> io::Result<Option<Packet>> {
     let Some((first, rest)) = input.split_first() else { return Ok(None) };
     let first = *first;
     let Some((body, digits)) = read_length(rest)? else { return Ok(None) };

@@ -1,39 +1,38 @@
 //! `JetStream`: publishers that wait for its acknowledgements, and a reader of a stream.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 use super::{
-    Ledger, Stamp,
-    ledger::Arrival,
+    ledger::{Arrival, Books},
     nats_wire::{self, Event, Message},
-    produce::{Protocol, Stream, Verdict, unexpected},
+    produce::{Outgoing, Protocol, Stream, Verdict, unexpected},
     settings,
 };
 
 /// Creates a stream over the subjects of the producers, on disk.
-pub(super) async fn create_stream(port: u16, name: &str) -> io::Result<()> {
+pub(crate) async fn create_stream(port: u16, name: &str) -> io::Result<()> {
     let request = json!({ "name": name, "subjects": [settings::SUBJECTS], "storage": "file" });
     nats_wire::ask(port, &format!("STREAM.CREATE.{name}"), &request).await.map(drop)
 }
 
 /// What the server says about a stream or a consumer.
-pub(super) async fn ask(port: u16, subject: &str) -> io::Result<Value> {
+pub(crate) async fn ask(port: u16, subject: &str) -> io::Result<Value> {
     nats_wire::ask(port, subject, &json!({})).await
 }
 
 /// Publishes into a stream.
 #[derive(Debug)]
-pub(super) struct Publisher {
+pub(crate) struct Publisher {
     /// What the subjects begin with on which acknowledgements come.
     inbox: String,
 }
 
 impl Publisher {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { inbox: nats_wire::inbox() }
     }
 }
@@ -43,10 +42,11 @@ impl Protocol for Publisher {
         nats_wire::open(stream, &format!("{}.*", self.inbox)).await
     }
 
-    fn publish(&mut self, stamp: Stamp, _again: bool, out: &mut BytesMut) {
+    fn publish(&mut self, message: Outgoing<'_>, _again: bool, out: &mut BytesMut) {
+        let Outgoing { stamp, id, payload } = message;
         let reply = format!("{}.{}", self.inbox, stamp.number);
         let subject = settings::key(stamp.lane);
-        nats_wire::publish(&subject, &reply, &stamp.to_string(), &stamp.payload(), out);
+        nats_wire::publish(&subject, &reply, id, payload, out);
     }
 
     fn read(
@@ -66,6 +66,105 @@ impl Protocol for Publisher {
     }
 }
 
+/// Publishes without a stream. The server's answer to a PING says that it has read all before it.
+#[derive(Debug, Default)]
+pub(crate) struct CorePublisher {
+    unconfirmed: Vec<u32>,
+    asked: VecDeque<usize>,
+}
+
+/// How many messages one PING is for.
+const PING_EVERY: usize = 64;
+
+impl Protocol for CorePublisher {
+    async fn open(&mut self, stream: &mut Stream) -> io::Result<()> {
+        nats_wire::open(stream, &nats_wire::inbox()).await
+    }
+
+    fn publish(&mut self, message: Outgoing<'_>, _again: bool, out: &mut BytesMut) {
+        let Outgoing { stamp, payload, .. } = message;
+        let line = format!("PUB {} {}\r\n", settings::key(stamp.lane), payload.len());
+        for part in [line.as_bytes(), payload, b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+        self.unconfirmed.push(stamp.number);
+        let asked: usize = self.asked.iter().sum();
+        // The messages at the end have no full share of their own, so that each asks.
+        if self.unconfirmed.len() - asked >= PING_EVERY || self.asked.is_empty() {
+            out.extend_from_slice(b"PING\r\n");
+            self.asked.push_back(self.unconfirmed.len() - asked);
+        }
+    }
+
+    fn read(
+        &mut self,
+        input: &mut BytesMut,
+        verdicts: &mut Vec<Verdict>,
+        out: &mut BytesMut,
+    ) -> io::Result<()> {
+        while let Some(event) = nats_wire::parse(input)? {
+            match event {
+                Event::Ping => out.extend_from_slice(b"PONG\r\n"),
+                Event::Pong => {
+                    let count = self.asked.pop_front().unwrap_or(0).min(self.unconfirmed.len());
+                    verdicts.extend(self.unconfirmed.drain(..count).map(Verdict::Acknowledged));
+                    if self.asked.is_empty() && !self.unconfirmed.is_empty() {
+                        out.extend_from_slice(b"PING\r\n");
+                        self.asked.push_back(self.unconfirmed.len());
+                    }
+                }
+                Event::Message(_) | Event::Other => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Records what comes on subjects of core NATS.
+#[derive(Debug)]
+pub(crate) struct Subscriber<B> {
+    pub(crate) target: usize,
+    pub(crate) port: u16,
+    pub(crate) ledger: Arc<B>,
+    pub(crate) subjects: &'static str,
+}
+
+impl<B: Books> Subscriber<B> {
+    /// Subscribes; the server has taken it when this returns.
+    pub(crate) async fn open(&self) -> io::Result<Stream> {
+        let mut stream = Stream::connect(self.port).await?;
+        nats_wire::open(&mut stream, self.subjects).await?;
+        Ok(stream)
+    }
+
+    /// Receives until the connection ends.
+    pub(crate) async fn run(self, mut stream: Stream) {
+        // Nobody takes the connection away but the end of the run.
+        let _: io::Result<()> = self.receive(&mut stream).await;
+    }
+
+    async fn receive(&self, stream: &mut Stream) -> io::Result<()> {
+        loop {
+            while let Some(event) = nats_wire::parse(&mut stream.input)? {
+                match event {
+                    Event::Ping => stream.write(b"PONG\r\n").await?,
+                    Event::Message(message) => {
+                        let (target, payload) = (self.target, &*message.payload);
+                        self.ledger.arrived(Arrival {
+                            target,
+                            payload,
+                            id: "",
+                            redelivered: false,
+                        });
+                    }
+                    Event::Pong | Event::Other => {}
+                }
+            }
+            stream.more().await?;
+        }
+    }
+}
+
 /// An acknowledgement names the stream and the place in it; everything else is none.
 fn verdict(message: &Message) -> io::Result<Verdict> {
     let number = message.subject.rsplit('.').next().and_then(|number| number.parse().ok());
@@ -80,12 +179,12 @@ fn verdict(message: &Message) -> io::Result<Verdict> {
 /// Reads a stream from its begin to its end and further. Each place in the stream is read once, so
 /// that what is recorded twice is in the stream twice.
 #[derive(Debug)]
-pub(super) struct Reader {
-    pub(super) target: usize,
-    pub(super) port: u16,
-    pub(super) ledger: Arc<Ledger>,
-    pub(super) stream: &'static str,
-    pub(super) last: u64,
+pub(crate) struct Reader<B> {
+    pub(crate) target: usize,
+    pub(crate) port: u16,
+    pub(crate) ledger: Arc<B>,
+    pub(crate) stream: &'static str,
+    pub(crate) last: u64,
 }
 
 const BATCH: u64 = 500;
@@ -93,9 +192,9 @@ const BATCH: u64 = 500;
 const EXPIRES_NS: u64 = 500_000_000;
 const PATIENCE: Duration = Duration::from_secs(5);
 
-impl Reader {
+impl<B: Books> Reader<B> {
     /// Reads for ever.
-    pub(super) async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         loop {
             // Each way in which a connection can end is what this is made for.
             let _ = self.connection().await;

@@ -13,7 +13,7 @@ use super::produce::{Stream, unexpected};
 
 /// Something that the server says.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(crate) enum Event {
     Message(Message),
     Ping,
     Pong,
@@ -22,17 +22,17 @@ pub(super) enum Event {
 
 /// A message on a subject.
 #[derive(Debug)]
-pub(super) struct Message {
-    pub(super) subject: String,
-    pub(super) reply: String,
+pub(crate) struct Message {
+    pub(crate) subject: String,
+    pub(crate) reply: String,
     /// The header block as it came; empty if there is none.
-    pub(super) head: Bytes,
-    pub(super) payload: Bytes,
+    pub(crate) head: Bytes,
+    pub(crate) payload: Bytes,
 }
 
 impl Message {
     /// A header's value.
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let head = std::str::from_utf8(&self.head).ok()?;
         head.split("\r\n").find_map(|line| {
             let (found, value) = line.split_once(':')?;
@@ -43,13 +43,13 @@ impl Message {
 
 /// A subject for answers that nobody else has: of two connections that shared one, each would take
 /// the other's answers for its own.
-pub(super) fn inbox() -> String {
+pub(crate) fn inbox() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     format!("_INBOX.{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Connects, and subscribes to one subject.
-pub(super) async fn open(stream: &mut Stream, inbox: &str) -> io::Result<()> {
+pub(crate) async fn open(stream: &mut Stream, inbox: &str) -> io::Result<()> {
     stream.take(|input| Ok(parse(input)?.map(drop))).await?;
     let hello = format!(
         "CONNECT {{\"verbose\":false,\"pedantic\":false,\"headers\":true,\"no_responders\":true,\
@@ -64,7 +64,7 @@ pub(super) async fn open(stream: &mut Stream, inbox: &str) -> io::Result<()> {
 }
 
 /// Asks the `JetStream` API, on a connection of its own.
-pub(super) async fn ask(port: u16, subject: &str, request: &Value) -> io::Result<Value> {
+pub(crate) async fn ask(port: u16, subject: &str, request: &Value) -> io::Result<Value> {
     let mut stream = Stream::connect(port).await?;
     let inbox = inbox();
     open(&mut stream, &inbox).await?;
@@ -83,7 +83,7 @@ pub(super) async fn ask(port: u16, subject: &str, request: &Value) -> io::Result
 }
 
 /// A message with an id.
-pub(super) fn publish(subject: &str, reply: &str, id: &str, payload: &[u8], out: &mut BytesMut) {
+pub(crate) fn publish(subject: &str, reply: &str, id: &str, payload: &[u8], out: &mut BytesMut) {
     let head = format!("NATS/1.0\r\nNats-Msg-Id: {id}\r\n\r\n");
     let total = head.len() + payload.len();
     let line = format!("HPUB {subject} {reply} {} {total}\r\n", head.len());
@@ -93,7 +93,7 @@ pub(super) fn publish(subject: &str, reply: &str, id: &str, payload: &[u8], out:
 }
 
 /// Takes the first unit, if all of it is there.
-pub(super) fn parse(input: &mut BytesMut) -> io::Result<Option<Event>> {
+pub(crate) fn parse(input: &mut BytesMut) -> io::Result<Option<Event>> {
     let Some(end) = input.windows(2).position(|bytes| bytes == b"\r\n") else { return Ok(None) };
     let line = input.get(..end).and_then(|line| std::str::from_utf8(line).ok());
     let line = line.ok_or_else(|| unexpected("a line that is no text"))?;

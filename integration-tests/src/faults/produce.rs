@@ -20,18 +20,26 @@ const STEP: Duration = Duration::from_millis(10);
 
 /// What the other side says about a message, or about all up to one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     Acknowledged(u32),
     Refused(u32),
 }
 
+/// A message to publish.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outgoing<'a> {
+    pub(crate) stamp: Stamp,
+    pub(crate) id: &'a str,
+    pub(crate) payload: &'a [u8],
+}
+
 /// A protocol in which messages are published and acknowledged.
-pub(super) trait Protocol: Send {
+pub(crate) trait Protocol: Send {
     /// Makes a new connection ready to publish.
     fn open(&mut self, stream: &mut Stream) -> impl Future<Output = io::Result<()>> + Send;
 
     /// Writes a message; `again` if it was sent before on another connection.
-    fn publish(&mut self, stamp: Stamp, again: bool, out: &mut BytesMut);
+    fn publish(&mut self, message: Outgoing<'_>, again: bool, out: &mut BytesMut);
 
     /// Takes whole units from the input, and writes what has to be answered.
     fn read(
@@ -44,24 +52,24 @@ pub(super) trait Protocol: Send {
 
 /// A connection with what was read from it and not used yet.
 #[derive(Debug)]
-pub(super) struct Stream {
-    pub(super) socket: TcpStream,
-    pub(super) input: BytesMut,
+pub(crate) struct Stream {
+    pub(crate) socket: TcpStream,
+    pub(crate) input: BytesMut,
 }
 
 impl Stream {
-    pub(super) async fn connect(port: u16) -> io::Result<Self> {
+    pub(crate) async fn connect(port: u16) -> io::Result<Self> {
         let socket = timeout(PATIENCE, TcpStream::connect(("127.0.0.1", port))).await??;
         socket.set_nodelay(true)?;
         Ok(Self { socket, input: BytesMut::with_capacity(65_536) })
     }
 
-    pub(super) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         timeout(PATIENCE, self.socket.write_all(bytes)).await?
     }
 
     /// Waits for more input; an error if there will be none.
-    pub(super) async fn more(&mut self) -> io::Result<()> {
+    pub(crate) async fn more(&mut self) -> io::Result<()> {
         match self.socket.read_buf(&mut self.input).await? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             _ => Ok(()),
@@ -69,7 +77,7 @@ impl Stream {
     }
 
     /// Takes the first unit that `parse` finds.
-    pub(super) async fn take<T>(
+    pub(crate) async fn take<T>(
         &mut self,
         mut parse: impl FnMut(&mut BytesMut) -> io::Result<Option<T>>,
     ) -> io::Result<T> {
@@ -87,15 +95,15 @@ impl Stream {
 
 /// One producer: it sends one message after the other, each until it is acknowledged.
 #[derive(Debug)]
-pub(super) struct Lane {
-    pub(super) number: u16,
-    pub(super) messages: u32,
+pub(crate) struct Lane {
+    pub(crate) number: u16,
+    pub(crate) messages: u32,
     /// How many messages may be unacknowledged.
-    pub(super) window: usize,
+    pub(crate) window: usize,
     /// Messages a second, at most.
-    pub(super) rate: Option<f64>,
-    pub(super) port: u16,
-    pub(super) ledger: Arc<Ledger>,
+    pub(crate) rate: Option<f64>,
+    pub(crate) port: u16,
+    pub(crate) ledger: Arc<Ledger>,
     next: u32,
     // In the order in which they were sent first.
     unacknowledged: VecDeque<u32>,
@@ -103,14 +111,14 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new(number: u16, messages: u32, port: u16, ledger: Arc<Ledger>) -> Self {
+    pub(crate) fn new(number: u16, messages: u32, port: u16, ledger: Arc<Ledger>) -> Self {
         let (next, unacknowledged, begin) = (0, VecDeque::new(), Instant::now());
         let (window, rate) = (1, None);
         Self { number, messages, window, rate, port, ledger, next, unacknowledged, begin }
     }
 
     /// Runs until everything is acknowledged.
-    pub(super) async fn run<P: Protocol>(mut self, mut protocol: P) {
+    pub(crate) async fn run<P: Protocol>(mut self, mut protocol: P) {
         while !self.is_done() {
             // Each way in which a connection can end is what this is made for.
             let _ = self.connection(&mut protocol).await;
@@ -136,7 +144,7 @@ impl Lane {
         for number in &self.unacknowledged {
             let stamp = self.stamp(*number);
             self.ledger.sent(stamp);
-            protocol.publish(stamp, true, &mut out);
+            publish(protocol, stamp, true, &mut out);
         }
         let mut verdicts = Vec::new();
         let mut heard = Instant::now();
@@ -176,7 +184,7 @@ impl Lane {
             self.next += 1;
             self.unacknowledged.push_back(stamp.number);
             self.ledger.sent(stamp);
-            protocol.publish(stamp, false, out);
+            publish(protocol, stamp, false, out);
         }
     }
 
@@ -206,7 +214,12 @@ impl Lane {
     }
 }
 
+fn publish<P: Protocol>(protocol: &mut P, stamp: Stamp, again: bool, out: &mut BytesMut) {
+    let (id, payload) = (stamp.to_string(), stamp.payload());
+    protocol.publish(Outgoing { stamp, id: &id, payload: &payload }, again, out);
+}
+
 /// What came is not what the protocol says.
-pub(super) fn unexpected(what: &str) -> io::Error {
+pub(crate) fn unexpected(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
 }

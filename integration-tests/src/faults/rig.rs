@@ -231,7 +231,14 @@ impl Rig {
             }
             Path::AmqpMqtt | Path::AmqpMosquitto => {
                 let port = self.mosquitto.as_ref().map_or(self.listener, port);
-                let subscriber = Subscriber { target, port, ledger };
+                let subscriber = Subscriber {
+                    target,
+                    port,
+                    ledger,
+                    persistent: true,
+                    version: Version::V5,
+                    subscribed: Arc::default(),
+                };
                 wait::until("a session", || async { subscriber.subscribe().await.ok() }).await;
                 tasks.spawn(subscriber.run());
             }
