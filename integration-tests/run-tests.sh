@@ -141,6 +141,8 @@ profile_arguments() {
 prepare_machine
 prepare_environment
 print_versions
+# The benchmark needs the same programs, and no test.
+[[ ${1:-} != --prepare ]] || exit 0
 
 cd "$workspace"
 mapfile -t profile < <(profile_arguments "$@")

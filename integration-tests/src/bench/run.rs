@@ -188,10 +188,8 @@ fn produce(
     senders: &mut JoinSet<std::io::Result<()>>,
 ) {
     // These two know no later one.
-    let version = match plan.candidate {
-        Candidate::RabbitMqMqtt | Candidate::NatsMqtt => Version::V3,
-        _ => Version::V5,
-    };
+    let old = matches!(plan.candidate, Candidate::RabbitMqMqtt | Candidate::NatsMqtt);
+    let version = if old { Version::V3 } else { Version::V5 };
     for (number, messages) in (0..).zip(lanes) {
         let share = f64::from(*messages) / f64::from(plan.messages.max(1));
         let lane = Lane {

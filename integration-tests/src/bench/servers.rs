@@ -225,14 +225,14 @@ fn configuration(
             End::Jetstream => {
                 "[[adapters.source.consume]]\nstream = \"SOURCE\"\ndurable = \"gateway\"\ncreate = true\n"
             }
-            _ => "",
+            End::Listener | End::Mosquitto | End::Core | End::Http => "",
         };
     let to = match path.to {
         End::Amqp => "{ adapter = \"target\", queue = \"target\" }",
         End::Jetstream => "{ adapter = \"target\", jetstream = true }",
         // Back on the same server under another name, or it would come in again.
         End::Core => "{ adapter = \"target\", subject = \"g.{lane}\" }",
-        _ => "\"target\"",
+        End::Listener | End::Mosquitto | End::Http => "\"target\"",
     };
     let mut route = route("source", to);
     if path.to == End::Core {
@@ -283,10 +283,11 @@ fn mq_bridge_route(
         }
         End::Http | End::Listener => json!({ "http": { "url": format!("127.0.0.1:{listener}") } }),
     };
-    let output = match path.to {
-        End::Amqp => json!({ "amqp": { "url": amqp(target), "queue": settings::TARGET_QUEUE } }),
-        _ => json!({ "nats": { "url": format!("nats://127.0.0.1:{target}"),
-            "subject": "f.bench", "stream": settings::TARGET_STREAM } }),
+    let output = if path.to == End::Amqp {
+        json!({ "amqp": { "url": amqp(target), "queue": settings::TARGET_QUEUE } })
+    } else {
+        json!({ "nats": { "url": format!("nats://127.0.0.1:{target}"),
+            "subject": "f.bench", "stream": settings::TARGET_STREAM } })
     };
     let mut route = json!({});
     if tuned {
@@ -317,16 +318,15 @@ async fn start_mq_bridge(route: &serde_json::Value, listener: Option<u16>) -> Pr
     command.args(["-c", include_str!("mq_bridge.py")]).arg(&file).stdin(Stdio::null());
     let mut process =
         Process::start("mq-bridge", &mut command, &directory, "integration-tests/bench");
-    match listener {
-        Some(port) => until_open(START_PATIENCE, port, || process.must_run()).await,
-        None => {
-            let started = || {
-                process.must_run();
-                let started = process.output().contains("started");
-                async move { started.then_some(()) }
-            };
-            crate::wait::until_within(START_PATIENCE, "mq-bridge to start", started).await;
-        }
+    if let Some(port) = listener {
+        until_open(START_PATIENCE, port, || process.must_run()).await;
+    } else {
+        let started = || {
+            process.must_run();
+            let started = process.output().contains("started");
+            async move { started.then_some(()) }
+        };
+        crate::wait::until_within(START_PATIENCE, "mq-bridge to start", started).await;
     }
     process
 }

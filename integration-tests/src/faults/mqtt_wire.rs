@@ -49,13 +49,16 @@ pub(crate) struct Connect {
     pub(crate) receive_maximum: u16,
 }
 
-/// CONNECT, section 3.1; without a keep-alive.
+/// Longer than any run: there are no pings. 0 would say so, and not every broker takes that.
+const KEEP_ALIVE_S: u16 = u16::MAX;
+
+/// CONNECT, section 3.1.
 pub(crate) fn connect(settings: &Connect, out: &mut BytesMut) {
     let mut body = BytesMut::new();
     text("MQTT", &mut body);
     body.put_u8(if settings.version == Version::V3 { 4 } else { 5 });
     body.put_u8(if settings.persistent { 0 } else { 0b10 });
-    body.put_u16(0);
+    body.put_u16(KEEP_ALIVE_S);
     if settings.version == Version::V5 {
         let mut properties = BytesMut::new();
         if settings.persistent {
