@@ -2,7 +2,11 @@
 
 use std::path::PathBuf;
 
-use crate::operate::{DeadLetters, Queues};
+use crate::{
+    explain::Explain,
+    operate::{DeadLetters, Queues},
+    test::Test,
+};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 const EXAMPLES: &str = "\
@@ -11,6 +15,9 @@ Examples:
   transload --config /etc/t.toml run  run it with another file
   transload check                     look for faults in ./adapters.toml; nothing connects
   transload check --strict            the same, for a pipeline: warnings are faults too
+  transload explain devices/d1/telemetry --from devices --payload-file reading.json
+                                      where a message would go, and why
+  transload test                      run the tests that stand in the rules file
   transload schema > transload.schema.json
                                       what editors need to complete and check adapters.toml
   transload dead-letters list --route orders --older-than 1h
@@ -21,7 +28,7 @@ Examples:
 
 Exit codes:
   0  all is well, or the gateway was told to stop and finished what was in flight
-  1  the configuration has faults; each was shown with its file, line and column
+  1  the configuration has faults; each was shown with its file, line and column; or a test failed
   2  the command line cannot be understood
   3  the gateway cannot start: an address is in use, the data directory cannot be used …
   4  a second signal stopped the gateway before it had finished
@@ -79,6 +86,12 @@ pub(crate) enum Command {
     /// Look for faults in the rules file, and show what it amounts to. Nothing connects, nothing is
     /// written.
     Check(CheckArguments),
+    /// Explain where a message would go: which routes want it and which do not and why, and what each
+    /// target would get. Nothing connects.
+    Explain(Explain),
+    /// Run the tests of the rules file, `[[test]]`, and of the file beside it, such as
+    /// adapters.test.toml. Nothing connects.
+    Test(Test),
     /// Print the JSON Schema of the rules file (draft 2020-12).
     Schema,
     /// Look at messages that could not be delivered, send them again, or drop them. Works on the

@@ -2,7 +2,7 @@
 
 use std::{io, path::Path};
 
-use transload_gateway::config::{Loaded, load, overview};
+use transload_gateway::config::{Loaded, load_with_tests, overview};
 
 use crate::{
     adapters,
@@ -14,7 +14,8 @@ use crate::{
 
 /// Shows the findings about a file, and what it amounts to.
 pub(crate) fn check(path: &Path, how: &CheckArguments) -> Outcome {
-    let Loaded { configuration, mut report } = load(path, &environment, &adapters::registry());
+    let Loaded { configuration, mut report } =
+        load_with_tests(path, &environment, &adapters::registry());
     if how.strict {
         report.be_strict();
     }

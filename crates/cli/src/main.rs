@@ -6,11 +6,14 @@ mod check;
 #[cfg(test)]
 mod documents;
 mod exit;
+mod explain;
 mod logging;
 mod operate;
+mod paint;
 mod run;
 mod schema;
 mod stack;
+mod test;
 
 use std::{
     io::{self, Write as _},
@@ -26,6 +29,8 @@ fn main() -> ExitCode {
     let outcome = match &arguments.command {
         None | Some(Command::Run) => run::run(&arguments),
         Some(Command::Check(how)) => check::check(&arguments.config, how),
+        Some(Command::Explain(wanted)) => explain::explain(&arguments, wanted),
+        Some(Command::Test(wanted)) => test::test(&arguments, wanted),
         Some(Command::Schema) => schema::schema(),
         Some(Command::DeadLetters(command)) => {
             operate::operate(&arguments, operate::Command::DeadLetters(command))

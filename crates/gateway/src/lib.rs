@@ -11,10 +11,13 @@ pub mod config;
 mod deduplication;
 mod destination;
 mod dispatch;
+mod explain;
 mod letters;
+mod message;
 mod metrics;
 mod offline;
 mod queues;
+mod rule_test;
 mod run;
 mod status;
 mod storage;
@@ -25,6 +28,9 @@ mod tests;
 mod times;
 
 pub use self::{
+    explain::Explainer,
+    message::{Message, MessageFault},
     offline::{Offline, OfflineError},
+    rule_test::{Expectation, ExpectedPayload, RuleTest, run_tests},
     run::{RunError, Summary, run},
 };

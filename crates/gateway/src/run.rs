@@ -194,7 +194,8 @@ fn repeats(
         .collect()
 }
 
-fn rules(routes: &[Route]) -> RuleSet {
+/// The rules in the order of the routes; their destinations are numbered from route to route.
+pub(crate) fn rules(routes: &[Route]) -> RuleSet {
     let mut numbers = 0..;
     let rules = routes.iter().map(|route| Rule {
         name: route.name.clone(),

@@ -13,7 +13,10 @@ use tokio::runtime::Runtime;
 use transload_gateway::config::{Loaded, load};
 
 use self::access::Access;
-pub(crate) use self::arguments::{DeadLetters, Queues};
+pub(crate) use self::{
+    arguments::{DeadLetters, Queues},
+    text::printable,
+};
 use crate::{
     adapters, arguments::Arguments, colored, environment, exit::Outcome, logging, print_error,
 };

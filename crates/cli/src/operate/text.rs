@@ -41,7 +41,7 @@ pub(super) fn cell(value: &Value, key: &str) -> String {
 }
 
 /// The text without what could steer a terminal: it came from who knows where.
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for character in text.chars() {
         if character.is_control() {

@@ -123,7 +123,7 @@ fn is_reference(text: &str) -> bool {
 }
 
 /// Whether a value is to be hidden for its key's sake, also when the key is misspelt.
-fn is_secret_key(key: &str) -> bool {
+pub(super) fn is_secret_key(key: &str) -> bool {
     let key = key.to_lowercase();
     let like = |word: &str| {
         let slips = if word.len() > 6 { 2 } else { 1 };
@@ -135,7 +135,7 @@ fn is_secret_key(key: &str) -> bool {
 
 /// The password of `scheme://user:password@host`, or the user where there is no password, since
 /// that is a token then.
-fn password_in_url(text: &str) -> Option<Range<usize>> {
+pub(super) fn password_in_url(text: &str) -> Option<Range<usize>> {
     let start = text.find("://")? + 3;
     let rest = text.get(start..)?;
     let authority = rest.split(['/', '?', '#']).next()?;

@@ -47,6 +47,22 @@ pub(super) fn read_all(
     sources
 }
 
+/// Reads the file of tests beside the one that was named, unless that includes it.
+pub(super) fn read_tests(path: &Path, sources: &mut Sources, findings: &mut Vec<Finding>) {
+    let beside = path.with_extension("test.toml");
+    let known = |file| sources.get(file).is_some_and(|source| source.path == beside);
+    if sources.ids().next().is_none() || sources.ids().any(known) || !beside.exists() {
+        return;
+    }
+    match read(&beside) {
+        Ok(text) => drop(sources.add(beside, text)),
+        Err(reason) => {
+            let message = format!("cannot read `{}`: {reason}", beside.display());
+            findings.push(Finding::error(None, message));
+        }
+    }
+}
+
 fn read(path: &Path) -> Result<String, String> {
     let reason = |error: io::Error| error.to_string();
     let size = fs::metadata(path).map_err(reason)?.len();

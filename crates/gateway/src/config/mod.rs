@@ -16,6 +16,7 @@ mod environment;
 mod files;
 mod finding;
 mod gateway;
+mod json;
 mod lanes;
 mod model;
 mod overview;
@@ -24,6 +25,7 @@ mod recover;
 mod relations;
 mod render;
 mod routes;
+mod rule_tests;
 mod schema;
 mod schema_view;
 mod settings;
@@ -41,6 +43,7 @@ use std::{collections::HashMap, path::Path};
 use toml::de::{DeTable, DeValue};
 use transload_adapter::Registry;
 
+pub(crate) use self::overview::describe_queue;
 use self::{
     adapters::{Adapters, Declared},
     check::Check,
@@ -59,7 +62,7 @@ pub use self::{
 };
 
 /// The keys of a file; all but the first two may stand in included files too.
-const ROOT_KEYS: [&str; 4] = ["gateway", "include", "adapters", "route"];
+const ROOT_KEYS: [&str; 5] = ["gateway", "include", "adapters", "route", "test"];
 
 /// What came of reading a configuration.
 #[derive(Debug)]
@@ -74,6 +77,15 @@ pub struct Loaded {
 pub fn load(path: &Path, environment: &Environment<'_>, registry: &Registry) -> Loaded {
     let mut findings = Vec::new();
     let sources = files::read_all(path, environment, &mut findings);
+    load_sources(sources, findings, environment, registry)
+}
+
+/// The same with the file of tests that stands beside it, such as `adapters.test.toml` beside
+/// `adapters.toml`, if there is one.
+pub fn load_with_tests(path: &Path, environment: &Environment<'_>, registry: &Registry) -> Loaded {
+    let mut findings = Vec::new();
+    let mut sources = files::read_all(path, environment, &mut findings);
+    files::read_tests(path, &mut sources, &mut findings);
     load_sources(sources, findings, environment, registry)
 }
 
@@ -117,7 +129,7 @@ impl Check<'_> {
         let files: Vec<FileId> = self.sources.ids().collect();
         let mut gateway = GatewaySettings::default();
         let mut adapters = Adapters::default();
-        let mut route_tables = Vec::new();
+        let (mut route_tables, mut test_tables) = (Vec::new(), Vec::new());
         let mut main = true;
         for file in &files {
             let mut root = self.parse(*file);
@@ -139,6 +151,7 @@ impl Check<'_> {
                 self.adapters(*file, value, &mut adapters);
             }
             route_tables.extend(root.remove("route").map(|value| (*file, value)));
+            test_tables.extend(root.remove("test").map(|value| (*file, value)));
             self.unknown_root_keys(*file, &root);
             main = false;
         }
@@ -148,6 +161,10 @@ impl Check<'_> {
             self.routes(file, value, &adapters, &mut names, &mut routes);
         }
         self.relations(&routes, &adapters);
+        let mut tests = Vec::new();
+        for (file, value) in test_tables {
+            self.rule_tests(file, value, &adapters, &names, &mut tests);
+        }
         let first = files.first()?;
         if adapters.list.is_empty() {
             let finding =
@@ -156,7 +173,7 @@ impl Check<'_> {
         }
         let routes = routes.into_iter().map(|declared| declared.route).collect();
         let instances: Option<Vec<_>> = adapters.list.into_iter().map(instance).collect();
-        Some(Configuration { gateway, adapters: instances?, routes })
+        Some(Configuration { gateway, adapters: instances?, routes, tests })
     }
 
     /// What is included was looked up before; here only the form is checked.
@@ -177,7 +194,8 @@ impl Check<'_> {
 
     fn refuse_in_included(&mut self, file: FileId, key: &str, span: std::ops::Range<usize>) {
         let message = format!("`{key}` cannot stand in an included file");
-        let help = "an included file has `[adapters.NAME]` and `[[route]]` only".to_owned();
+        let help =
+            "an included file has `[adapters.NAME]`, `[[route]]` and `[[test]]` only".to_owned();
         self.report(Finding::error(Place { file, span }, message).with_help(help));
     }
 
@@ -188,6 +206,9 @@ impl Check<'_> {
                 ("adapter", DeValue::Table(_)) => Some("write `[adapters.NAME]`".to_owned()),
                 ("routes", DeValue::Array(_) | DeValue::Table(_)) => {
                     Some("write `[[route]]`".to_owned())
+                }
+                ("tests", DeValue::Array(_) | DeValue::Table(_)) => {
+                    Some("write `[[test]]`".to_owned())
                 }
                 _ => suggest::help(name, &ROOT_KEYS, "the keys here are"),
             };

@@ -4,10 +4,13 @@ use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::{Map, Value as Json};
 use transload_adapter::{Prepared, PreparedTarget, store::QueueSettings};
 use transload_delivery::dead_letters::Bounds;
 use transload_envelope::Text;
 use transload_routing::{Pattern, Template};
+
+use crate::rule_test::RuleTest;
 
 /// A whole configuration.
 #[derive(Debug)]
@@ -18,6 +21,8 @@ pub struct Configuration {
     pub adapters: Vec<AdapterInstance>,
     /// The routes in the order of the file.
     pub routes: Vec<Route>,
+    /// The tests of the routes in the order of the files.
+    pub tests: Vec<RuleTest>,
 }
 
 /// The settings of `[gateway]`.
@@ -135,6 +140,8 @@ pub struct RouteTarget {
     pub adapter: usize,
     /// Its checked settings.
     pub target: PreparedTarget,
+    /// Its keys as they stand in the file, without secrets; to be shown.
+    pub keys: Map<String, Json>,
     /// The keys whose text depends on the message.
     pub templates: Vec<(Text, Template)>,
 }

@@ -77,7 +77,7 @@ fn route_rows(configuration: &Configuration, route: &Route) -> Vec<Vec<String>> 
                 patterns.clone().collect::<Vec<_>>().join(", "),
                 to,
                 route.guarantee.to_string(),
-                queue(route),
+                describe_queue(route),
             ]
         } else {
             let nothing = String::new;
@@ -91,7 +91,8 @@ fn sources(configuration: &Configuration) -> usize {
     configuration.adapters.iter().filter(|adapter| adapter.prepared.source().receives).count()
 }
 
-fn queue(route: &Route) -> String {
+/// The queues of a route in a few words, such as `disk, 1000000 messages, 1GiB`.
+pub(crate) fn describe_queue(route: &Route) -> String {
     let settings: &QueueSettings = &route.queue;
     let storage = match settings.storage {
         Storage::Disk => "disk",

@@ -262,6 +262,7 @@ impl<'a> Check<'a> {
                 destination: destination.into(),
                 adapter: target.adapter,
                 target: target.target?,
+                keys: target.keys,
                 templates: varying.map(|(key, _, text)| (key.clone(), text.clone())).collect(),
             });
             templates.push(target.templates);

@@ -8,6 +8,7 @@ use transload_adapter::{Kind, Registry};
 
 use super::{
     adapters::MAX_UNSETTLED_DEFAULT,
+    rule_tests::{ExpectationKeys, TestKeys},
     schema_view::generator,
     settings::{DeduplicateKeys, GatewayKeys, RouteKeys},
 };
@@ -37,11 +38,13 @@ pub fn schema(registry: &Registry) -> Value {
         edit(route, "properties", |keys| drop(keys.insert("to".to_owned(), to)));
         require(route, "to");
     }
+    let test = test_schema(&mut generator);
     let mut definitions = generator.take_definitions(true);
     definitions.insert("AdapterTable".to_owned(), json!({ "oneOf": adapters }));
     definitions.insert("TargetTable".to_owned(), target);
     definitions.insert("RouteTable".to_owned(), route);
     definitions.insert("GatewayTable".to_owned(), gateway);
+    definitions.insert("TestTable".to_owned(), test);
     let mut schema = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Transload configuration",
@@ -66,6 +69,11 @@ pub fn schema(registry: &Registry) -> Value {
                 "description": "The routes, in the order in which they are tried.",
                 "type": "array",
                 "items": { "$ref": "#/$defs/RouteTable" },
+            },
+            "test": {
+                "description": "Tests of the routes; `transload test` runs them.",
+                "type": "array",
+                "items": { "$ref": "#/$defs/TestTable" },
             },
         },
     });
@@ -202,6 +210,25 @@ fn target_schema(kind: &dyn Kind, generator: &mut SchemaGenerator) -> Value {
         require(object, "adapter");
     }
     schema
+}
+
+/// `[[test]]`, where an expectation may have the keys of any target.
+fn test_schema(generator: &mut SchemaGenerator) -> Value {
+    let mut test = inlined::<TestKeys>(generator);
+    let mut expectation = inlined::<ExpectationKeys>(generator);
+    if let Some(expectation) = expectation.as_object_mut() {
+        expectation.insert("additionalProperties".to_owned(), Value::Bool(true));
+    }
+    let expect = json!({
+        "description": "What goes out, and nothing else; an empty array for a message that goes \
+            nowhere.",
+        "type": "array",
+        "items": expectation,
+    });
+    if let Some(test) = test.as_object_mut() {
+        edit(test, "properties", |keys| drop(keys.insert("expect".to_owned(), expect)));
+    }
+    test
 }
 
 /// The schema of a type, not as a reference.

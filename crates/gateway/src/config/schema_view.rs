@@ -51,6 +51,13 @@ impl<'a> View<'a> {
         })
     }
 
+    /// The names of its keys.
+    pub(super) fn names(self) -> Vec<&'a str> {
+        let views = self.alternatives().into_iter();
+        let keys = views.filter_map(|view| view.schema.get("properties")?.as_object());
+        keys.flat_map(|keys| keys.keys().map(String::as_str)).collect()
+    }
+
     /// The schema of the elements of an array.
     pub(super) fn element(self) -> Option<View<'a>> {
         self.alternatives()

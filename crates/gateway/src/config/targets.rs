@@ -1,5 +1,6 @@
 //! The `to` of a route.
 
+use serde_json::{Map, Value as Json};
 use toml::de::DeValue;
 use transload_adapter::{Kind, PreparedTarget};
 use transload_envelope::Text;
@@ -9,7 +10,9 @@ use super::{
     adapters::{self, Adapters, Declared, RoleOf},
     check::Check,
     finding::Finding,
+    json::without_secrets,
     recover,
+    schema_view::View,
     source::{FileId, Place},
     suggest,
     tree::{Table, Value},
@@ -23,6 +26,8 @@ pub(super) struct DeclaredTarget {
     /// The target in the file.
     pub(super) place: Place,
     pub(super) target: Option<PreparedTarget>,
+    /// What is given, without secrets.
+    pub(super) keys: Map<String, Json>,
     /// The templated keys that are given: the key, its place, and what was read.
     pub(super) templates: Vec<(Text, Place, Template)>,
 }
@@ -87,9 +92,12 @@ impl<'a> Check<'a> {
         let RoleOf(kind) = adapter.kind?;
         let templates = self.templates(file, kind, &mut table, patterns);
         let schemas = self.schemas(kind);
+        let mut keys = without_secrets(table.get_ref());
+        let secret = |key: &str| schemas.target().property(key).is_some_and(View::is_secret);
+        keys.retain(|key, _| !secret(key));
         self.secret_files(file, table.get_mut(), schemas.target());
         let target = self.prepare_target(file, adapter, &mut table, name_place);
-        Some(DeclaredTarget { adapter: number, place, target, templates })
+        Some(DeclaredTarget { adapter: number, place, target, keys, templates })
     }
 
     fn adapter_key(

@@ -1,12 +1,13 @@
 //! Dead letters as JSON. The names are an interface, described in `docs/OPERATIONS.md`.
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value as Json, json};
 use transload_adapter::store::Position;
 use transload_delivery::dead_letters::DeadLetter;
-use transload_envelope::{Envelope, Timestamp, Value};
 
-use crate::times;
+use crate::{
+    message::{payload, properties, value},
+    times,
+};
 
 /// What is known about a letter, without what is in it.
 pub(super) fn head(route: &str, position: Position, letter: &DeadLetter) -> Json {
@@ -56,65 +57,17 @@ pub(super) fn whole(route: &str, position: Position, letter: &DeadLetter) -> Jso
         view.insert("properties".to_owned(), properties(envelope));
         view.insert("headers".to_owned(), json!(headers));
         view.insert("arguments".to_owned(), Json::Object(arguments));
-        let (key, payload) = match std::str::from_utf8(&envelope.payload) {
-            Ok(text) => ("payload", text.to_owned()),
-            Err(_) => ("payload_base64", STANDARD.encode(&envelope.payload)),
-        };
-        view.insert(key.to_owned(), json!(payload));
+        let (key, payload) = payload(envelope);
+        view.insert(key.to_owned(), payload);
     }
     view
 }
 
-/// The properties that the message has.
-fn properties(envelope: &Envelope) -> Json {
-    let properties = envelope.properties();
-    let text = |text: &Option<transload_envelope::Text>| text.as_ref().map(|text| json!(&**text));
-    let time = |time: Option<Timestamp>| time.map(|time| json!(times::write(time)));
-    let all = [
-        ("content_type", text(&properties.content_type)),
-        ("content_encoding", text(&properties.content_encoding)),
-        ("correlation", properties.correlation.as_ref().map(|bytes| bytes_or_text(bytes))),
-        ("reply_to", text(&properties.reply_to)),
-        ("expires_at", time(properties.expires_at)),
-        ("priority", properties.priority.map(|priority| json!(priority))),
-        ("durable", properties.durable.map(|durable| json!(durable))),
-        ("retain", properties.retain.then_some(Json::Bool(true))),
-        ("kind", text(&properties.kind)),
-        ("app_id", text(&properties.app_id)),
-        ("user_id", text(&properties.user_id)),
-        ("timestamp", time(properties.timestamp)),
-    ];
-    let known = all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
-    Json::Object(known.collect())
-}
-
-fn bytes_or_text(bytes: &[u8]) -> Json {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => json!(text),
-        Err(_) => json!({ "base64": STANDARD.encode(bytes) }),
-    }
-}
-
-fn value(value: &Value) -> Json {
-    match value {
-        Value::Null => Json::Null,
-        Value::Bool(truth) => json!(truth),
-        Value::Int(number) => json!(number),
-        Value::UInt(number) => json!(number),
-        Value::Float(number) => json!(number),
-        Value::Text(text) => json!(&**text),
-        Value::Bytes(bytes) => json!({ "base64": STANDARD.encode(bytes) }),
-        Value::Timestamp(time) => json!(times::write(*time)),
-        Value::List(list) => list.iter().map(self::value).collect(),
-        Value::Map(map) => {
-            Json::Object(map.iter().map(|(name, of)| (name.to_string(), self::value(of))).collect())
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use transload_envelope::{Arguments, MessageId, Origin, Outgoing, Properties};
+    use transload_envelope::{
+        Arguments, Envelope, MessageId, Origin, Outgoing, Properties, Timestamp,
+    };
 
     use super::*;
 

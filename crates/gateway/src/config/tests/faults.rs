@@ -351,3 +351,49 @@ fn lanes_and_batches() {
         "10:20 unknown value `xml` -> possible values are: `json`, `lines`",
     );
 }
+
+/// A test whose further keys are given, from line 11 on.
+fn rule_test(keys: &str, expected: &str) {
+    let start = "[[route]]\nname = \"r\"\nto = \"door\"\n[[test]]\n";
+    one(&format!("{start}{keys}\n"), expected);
+}
+
+#[test]
+fn rule_tests() {
+    let from = "from = \"door\"\naddress = \"a\"";
+    rule_test("address = \"a\"\nexpect = []", "10:1 the key `from` is missing in this test");
+    rule_test(
+        "from = \"dor\"\naddress = \"a\"\nexpect = []",
+        "11:8 there is no adapter named `dor` -> did you mean `door`?",
+    );
+    rule_test(
+        from,
+        "10:1 this test expects nothing -> write `expect = [{ to = \"NAME\", … }]`, or \
+         `expect = []` for a message that goes nowhere",
+    );
+    rule_test(
+        &format!("{from}\npayload = \"x\"\njson = 1\nexpect = []"),
+        "14:1 the payload is given twice",
+    );
+    rule_test(
+        &format!("{from}\nproperties = {{ priority = 300 }}\nexpect = []"),
+        "13:27 `priority`: expected an integer from 0 to 255, found 300",
+    );
+    rule_test(
+        &format!("{from}\nexpect = [{{ to = \"broker\", exchagne = \"x\" }}]"),
+        "13:28 unknown key `exchagne` -> did you mean `exchange`?",
+    );
+    rule_test(
+        &format!("{from}\nexpect = [{{ to = \"broker\", route = \"rr\" }}]"),
+        "13:36 there is no route named `rr` -> did you mean `r`?",
+    );
+    rule_test(&format!("{from}\nexpect = [5]"), "13:11 expected a table, found integer");
+    rule_test(
+        &format!("{from}\nexpect = [{{ exchange = \"x\" }}]"),
+        "13:11 the key `to` is missing in this expectation",
+    );
+    one(
+        "[test]\nfrom = \"door\"\n",
+        "7:1 expected an array of tables -> write `[[test]]`, in double brackets",
+    );
+}

@@ -131,10 +131,10 @@ fn included_files_add_adapters_and_routes() {
     write("routes/c.toml", "[adapters.door]\nkind = \"door\"\nlisten = \"x\"\n");
     let loaded = load(&main, &environment, &registry());
     let expected = [
-        "1:11 `include` cannot stand in an included file -> an included file has `[adapters.NAME]` \
-         and `[[route]]` only",
-        "2:1 `gateway` cannot stand in an included file -> an included file has `[adapters.NAME]` \
-         and `[[route]]` only",
+        "1:11 `include` cannot stand in an included file -> an included file has `[adapters.NAME]`, \
+         `[[route]]` and `[[test]]` only",
+        "2:1 `gateway` cannot stand in an included file -> an included file has `[adapters.NAME]`, \
+         `[[route]]` and `[[test]]` only",
         "4:8 there are two routes named `a`",
         "5:6 there is no adapter named `dor` -> did you mean `door`?",
         "1:11 there are two adapters named `door`",
@@ -246,7 +246,9 @@ fn the_schema_documents_every_key() {
 fn undocumented_keys(schema: &serde_json::Value, into: &mut Vec<String>) {
     if let Some(keys) = schema.get("properties").and_then(|keys| keys.as_object()) {
         for (key, value) in keys {
-            if value.get("description").is_none() && value.get("$ref").is_none() {
+            // A key may itself be named `properties`; what it holds are no keys then.
+            let lacks = |what| value.is_object() && value.get(what).is_none();
+            if lacks("description") && lacks("$ref") {
                 into.push(key.clone());
             }
         }

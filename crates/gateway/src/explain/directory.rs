@@ -1,0 +1,113 @@
+use serde_json::{Map, Value as Json};
+use transload_envelope::Text;
+
+use crate::config::{Configuration, Guarantee, Route, describe_queue};
+
+/// What is known of adapters, routes and targets by their numbers, for people.
+#[derive(Debug, Default)]
+pub(crate) struct Directory {
+    pub(crate) adapters: Vec<AdapterEntry>,
+    /// By the number of the rule.
+    pub(crate) routes: Vec<RouteEntry>,
+    /// By the number of the destination.
+    pub(crate) targets: Vec<TargetEntry>,
+}
+
+/// What is known of an adapter.
+#[derive(Debug)]
+pub(crate) struct AdapterEntry {
+    pub(crate) name: Text,
+    pub(crate) kind: &'static str,
+    pub(crate) receives: bool,
+}
+
+/// What is known of a route.
+#[derive(Debug)]
+pub(crate) struct RouteEntry {
+    pub(crate) name: Text,
+    /// As they stand in the file.
+    pub(crate) patterns: Vec<Text>,
+    pub(crate) guarantee: Guarantee,
+    pub(crate) queue: String,
+}
+
+/// What is known of a target.
+#[derive(Debug)]
+pub(crate) struct TargetEntry {
+    /// The name of its queue.
+    pub(crate) destination: Text,
+    /// The number of its adapter.
+    pub(crate) adapter: usize,
+    /// The number of its route.
+    pub(crate) route: usize,
+    /// As its adapter describes it, with its templates.
+    pub(crate) description: String,
+    /// Its keys as they stand in the file, without secrets.
+    pub(crate) keys: Map<String, Json>,
+    pub(crate) carries_headers: bool,
+}
+
+impl Directory {
+    pub(crate) fn new(configuration: &Configuration) -> Self {
+        let mut directory = Self::default();
+        for adapter in &configuration.adapters {
+            directory.adapters.push(AdapterEntry {
+                name: adapter.name.clone(),
+                kind: adapter.kind,
+                receives: adapter.prepared.source().receives,
+            });
+        }
+        for route in &configuration.routes {
+            directory.add(route);
+        }
+        directory
+    }
+
+    fn add(&mut self, route: &Route) {
+        let number = self.routes.len();
+        self.routes.push(RouteEntry {
+            name: route.name.clone(),
+            patterns: route.patterns.iter().map(|pattern| pattern.as_str().into()).collect(),
+            guarantee: route.guarantee,
+            queue: describe_queue(route),
+        });
+        self.targets.extend(route.to.iter().map(|to| TargetEntry {
+            destination: to.destination.clone(),
+            adapter: to.adapter,
+            route: number,
+            description: to.target.description.clone(),
+            keys: to.keys.clone(),
+            carries_headers: to.target.capabilities.carries_headers,
+        }));
+    }
+
+    pub(crate) fn adapter(&self, number: usize) -> (&str, &'static str) {
+        self.adapters.get(number).map_or(("?", "?"), |adapter| (&adapter.name, adapter.kind))
+    }
+
+    pub(crate) fn route(&self, number: usize) -> &str {
+        self.routes.get(number).map_or("?", |route| &route.name)
+    }
+
+    /// The adapters where a message may come in: the one of this name, or all that take messages in.
+    pub(crate) fn sources(&self, name: Option<&str>) -> Result<Vec<usize>, String> {
+        let receiving = || {
+            let adapters = self.adapters.iter().enumerate();
+            adapters.filter(|(_, adapter)| adapter.receives)
+        };
+        let Some(name) = name else { return Ok(receiving().map(|(number, _)| number).collect()) };
+        let number = self.adapters.iter().position(|adapter| *adapter.name == *name);
+        match number {
+            Some(number) if self.adapters.get(number).is_some_and(|one| one.receives) => {
+                Ok(vec![number])
+            }
+            Some(_) => Err(format!("adapter `{name}` takes no messages in")),
+            None => {
+                let names: Vec<_> =
+                    receiving().map(|(_, adapter)| format!("`{}`", adapter.name)).collect();
+                let names = names.join(", ");
+                Err(format!("there is no adapter named `{name}`; messages come from {names}"))
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! An explanation as JSON. The names are an interface, described in `docs/TESTING-RULES.md`.
+
+use serde_json::{Map, Value as Json, json};
+use transload_envelope::Envelope;
+use transload_routing::{Considered, Plan, RuleSet, Verdict};
+
+use super::{
+    changes::changes,
+    directory::Directory,
+    outputs::{Output, outputs},
+};
+use crate::message;
+
+/// How many rules are listed.
+const LISTED_MAX: usize = 1_000;
+
+pub(super) fn explanation(
+    directory: &Directory,
+    rules: &RuleSet,
+    adapter: usize,
+    envelope: &Envelope,
+    all: bool,
+) -> Json {
+    let mut plan = Plan::default();
+    rules.route(adapter, envelope, &mut plan);
+    let verdicts = rules.explain(adapter, envelope);
+    let count = |wanted| verdicts.iter().filter(|one| one.verdict == wanted).count();
+    let other_source = count(Verdict::OtherSource);
+    let no_pattern = count(Verdict::NoPatternMatches);
+    let mut considered = Vec::new();
+    let mut left_out = 0_usize;
+    for verdict in &verdicts {
+        let unrelated = matches!(verdict.verdict, Verdict::OtherSource | Verdict::NoPatternMatches);
+        if unrelated && !all {
+            continue;
+        }
+        if considered.len() >= LISTED_MAX {
+            left_out += 1;
+            continue;
+        }
+        considered.push(rule(directory, rules, envelope, verdict));
+    }
+    let outputs: Vec<_> = outputs(directory, &plan, envelope)
+        .iter()
+        .map(|one| output(directory, envelope, one))
+        .collect();
+    let outcome = match (plan.is_unrouted(), outputs.is_empty()) {
+        (true, _) => "unrouted",
+        (false, true) => "dropped",
+        (false, false) => "routed",
+    };
+    let (name, kind) = directory.adapter(adapter);
+    json!({
+        "from": name,
+        "kind": kind,
+        "message": message::message(envelope),
+        "outcome": outcome,
+        "rules": {
+            "all": verdicts.len(),
+            "other_source": other_source,
+            "no_pattern_matches": no_pattern,
+            "not_listed": left_out,
+        },
+        "considered": considered,
+        "outputs": outputs,
+    })
+}
+
+fn rule(
+    directory: &Directory,
+    rules: &RuleSet,
+    envelope: &Envelope,
+    considered: &Considered,
+) -> Json {
+    let mut view = Map::new();
+    view.insert("route".to_owned(), json!(directory.route(considered.rule)));
+    let mut put = |key: &str, value: Json| drop(view.insert(key.to_owned(), value));
+    match considered.verdict {
+        Verdict::Applies { pattern } => {
+            put("verdict", json!("applies"));
+            put_pattern(directory, rules, envelope, considered.rule, pattern, &mut put);
+        }
+        Verdict::OtherSource => put("verdict", json!("other_source")),
+        Verdict::NoPatternMatches => {
+            put("verdict", json!("no_pattern_matches"));
+            if let Some(route) = directory.routes.get(considered.rule) {
+                put("patterns", route.patterns.iter().map(|pattern| json!(&**pattern)).collect());
+            }
+        }
+        Verdict::NotNeeded { because_of } => {
+            put("verdict", json!("not_needed"));
+            put("because_of", json!(directory.route(because_of)));
+        }
+        Verdict::Stopped { by } => {
+            put("verdict", json!("stopped"));
+            put("by", json!(directory.route(by)));
+        }
+    }
+    Json::Object(view)
+}
+
+/// The pattern that matched, and what it captured.
+fn put_pattern(
+    directory: &Directory,
+    rules: &RuleSet,
+    envelope: &Envelope,
+    rule: usize,
+    pattern: usize,
+    put: &mut impl FnMut(&str, Json),
+) {
+    let route = directory.routes.get(rule);
+    if let Some(written) = route.and_then(|route| route.patterns.get(pattern)) {
+        put("pattern", json!(&**written));
+    }
+    let pattern = rules.rules().get(rule).and_then(|rule| rule.patterns.get(pattern));
+    let captures = pattern.and_then(|pattern| pattern.matches(&envelope.address));
+    let captures = captures.unwrap_or_default();
+    let captures: Map<String, Json> =
+        captures.iter().map(|(name, text)| (name.to_owned(), json!(text))).collect();
+    put("captures", Json::Object(captures));
+    if let Some(route) = route {
+        put("guarantee", json!(route.guarantee.as_str()));
+    }
+}
+
+fn output(directory: &Directory, original: &Envelope, output: &Output<'_>) -> Json {
+    let target = output.target;
+    let (adapter, kind) = directory.adapter(target.adapter);
+    let mut view = Map::new();
+    let mut put = |key: &str, value: Json| drop(view.insert(key.to_owned(), value));
+    put("route", json!(directory.route(output.rule)));
+    put("to", json!(adapter));
+    put("kind", json!(kind));
+    put("destination", json!(&*target.destination));
+    put("at", json!(target.description));
+    match &output.sends {
+        Ok(sending) => {
+            put("keys", Json::Object(sending.keys.clone()));
+            if let Some(route) = directory.routes.get(target.route) {
+                put("guarantee", json!(route.guarantee.as_str()));
+                put("queue", json!(route.queue));
+            }
+            put("carries_headers", json!(target.carries_headers));
+            put("message", Json::Object(message::message(&sending.envelope)));
+            put("changes", Json::Object(changes(original, &sending.envelope)));
+        }
+        Err(reason) => put("dead_letter", json!(&**reason)),
+    }
+    Json::Object(view)
+}
