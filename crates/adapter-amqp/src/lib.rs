@@ -27,8 +27,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tracing::warn;
 use transload_adapter::{
-    Adapter, ConnectError, Context, Endpoints, Inbound, Interest, Lint, SourceCapabilities,
-    TargetCapabilities,
+    Adapter, ConnectError, Context, Endpoints, Inbound, Interest, Lint, ReplyPath,
+    SourceCapabilities, TargetCapabilities,
 };
 
 pub use self::{
@@ -96,7 +96,7 @@ impl Adapter for AmqpClient {
             receives: !config.consume.is_empty(),
             acknowledges: true,
             refuses: false,
-            replies: false,
+            replies: ReplyPath::None,
         }
     }
 

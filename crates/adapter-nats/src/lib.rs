@@ -22,13 +22,15 @@ mod lint;
 mod mapping;
 mod outbound;
 mod probe;
+mod request;
 
 use std::{str::FromStr, sync::Arc};
 
 use async_nats::{Client, ServerAddr};
 use async_trait::async_trait;
 use transload_adapter::{
-    Adapter, ConnectError, Context, Endpoints, Lint, SourceCapabilities, TargetCapabilities,
+    Adapter, ConnectError, Context, Endpoints, Lint, ReplyPath, SourceCapabilities,
+    TargetCapabilities,
 };
 
 pub use self::{
@@ -98,12 +100,18 @@ impl Adapter for NatsClient {
             // A subscription that follows from the routes is a core one.
             acknowledges: !config.consume.is_empty() && !core,
             refuses: false,
-            replies: false,
+            replies: ReplyPath::Message,
         }
     }
 
-    fn target(_: &NatsConfig, _: &NatsTarget) -> TargetCapabilities {
-        TargetCapabilities { sends: true, confirms: true, replies: false, carries_headers: true }
+    fn target(_: &NatsConfig, target: &NatsTarget) -> TargetCapabilities {
+        TargetCapabilities {
+            sends: true,
+            confirms: true,
+            // The reply to a message for a stream is the stream's own.
+            replies: !target.jetstream,
+            carries_headers: true,
+        }
     }
 
     fn follows_address(_: &NatsConfig, target: &NatsTarget) -> bool {
@@ -117,7 +125,7 @@ impl Adapter for NatsClient {
         let (client, link) = connect::connect(&config, &context).await?;
         let inbound = inbound::open(&config, &context, &client, &link).await?;
         let probe = probe(&config, &context, &client, &link).await?;
-        let outbound = NatsOutbound::new(&client, &link, probe, &config);
+        let outbound = NatsOutbound::new(&client, &link, probe, &config, &context);
         Ok(Endpoints {
             inbound,
             outbound: Some(Arc::new(outbound)),

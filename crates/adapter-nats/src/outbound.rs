@@ -27,15 +27,17 @@ use tokio::{
     sync::Mutex,
     time::{Instant, timeout, timeout_at},
 };
-use transload_adapter::{Destination, Outbound, SendError, Sent};
-use transload_envelope::{Outgoing, Timestamp};
+use transload_adapter::{Context, Destination, Outbound, Replies, RequestError, SendError, Sent};
+use transload_envelope::{Envelope, Outgoing, Timestamp, Value};
 
 use crate::{
     config::{NatsConfig, NatsTarget},
     error,
+    inbound::REPLY_ATTRIBUTE,
     link::Link,
     mapping::{self, AddressMapping, SubjectError, check_subject, is_internal},
     probe::{Probe, Proof},
+    request::ReplyDesk,
 };
 
 /// How many messages may wait for the confirmation of a stream on one connection.
@@ -56,6 +58,7 @@ pub(crate) struct NatsOutbound {
     confirm_timeout: Duration,
     /// Subjects that the server has taken messages for.
     known: std::sync::Mutex<HashSet<String>>,
+    replies: ReplyDesk,
     /// Held while a batch is handed over. A Tokio mutex lets waiters in by their order.
     order: Mutex<()>,
 }
@@ -73,6 +76,7 @@ impl NatsOutbound {
         link: &Arc<Link>,
         probe: Option<Probe>,
         config: &NatsConfig,
+        context: &Context,
     ) -> Self {
         let jetstream = ContextBuilder::new()
             .timeout(config.confirm_timeout.get())
@@ -89,6 +93,7 @@ impl NatsOutbound {
             mapping: config.address_mapping,
             confirm_timeout: config.confirm_timeout.get(),
             known: std::sync::Mutex::default(),
+            replies: ReplyDesk::new(client, link, context, config.address_mapping),
             order: Mutex::new(()),
         }
     }
@@ -138,6 +143,23 @@ impl NatsOutbound {
             }),
         };
         results.into_iter().map(verdict).collect()
+    }
+
+    /// The subject that a request asks its answer to be sent to.
+    fn reply_subject(&self, request: &Envelope) -> Result<String, SendError> {
+        let given = request.origin.attribute(REPLY_ATTRIBUTE).and_then(Value::as_text);
+        let subject = match (given, &request.properties().reply_to) {
+            (Some(subject), _) => Ok(subject.to_string()),
+            (None, Some(address)) => self.mapping.subject(address),
+            (None, None) => {
+                let reason = "the request names no subject for its answer".into();
+                return Err(SendError::Rejected { reason });
+            }
+        };
+        let checked = subject.and_then(|subject| check_subject(&subject).map(|()| subject));
+        let subject =
+            checked.map_err(|error| SendError::Rejected { reason: error.to_string().into() })?;
+        if self.link.is_denied(&subject) { Err(denied(&subject)) } else { Ok(subject) }
     }
 
     async fn publish(&self, target: &NatsTarget, message: &Outgoing) -> Result<Subject, SendError> {
@@ -279,6 +301,48 @@ impl Outbound<NatsTarget> for NatsOutbound {
         } else {
             self.send_core(to.target, batch).await
         }
+    }
+
+    async fn request(
+        &self,
+        to: Destination<'_, NatsTarget>,
+        message: &Outgoing,
+        replies: &Replies,
+    ) -> Result<(), RequestError> {
+        let ready = self.prepare(to.target, message)?;
+        let (reply, waiting) = self.replies.wait(replies).await?;
+        let subject = ready.subject.clone();
+        let message = OutboundMessage {
+            subject: ready.subject,
+            reply: Some(reply),
+            payload: message.envelope.payload.clone(),
+            headers: Some(ready.headers),
+        };
+        let sent = self.client.publish_message(message).await.map_err(error::publish);
+        sent.map_err(RequestError::from)?;
+        tokio::select! {
+            () = self.link.lost() => Err(RequestError::Disconnected(self.link.reason())),
+            () = waiting.until_nobody() => {
+                let reason = format!("no service listens to {subject}");
+                Err(RequestError::NoResponder { reason: reason.into() })
+            }
+        }
+    }
+
+    async fn answer(&self, request: &Envelope, answer: &Envelope) -> Result<Sent, SendError> {
+        let subject = self.reply_subject(request)?;
+        let how = mapping::Outbound { mapping: self.mapping, ..mapping::Outbound::default() };
+        let (mut headers, _) = mapping::outgoing(answer, how, Timestamp::now());
+        mapping::write_service_error(&answer.headers, &mut headers);
+        let message = OutboundMessage {
+            subject: subject.into(),
+            reply: None,
+            payload: answer.payload.clone(),
+            headers: Some(headers),
+        };
+        self.client.publish_message(message).await.map_err(error::publish)?;
+        // Whether anybody still listens is not told.
+        Ok(Sent::Unconfirmed)
     }
 
     async fn close(&self) {

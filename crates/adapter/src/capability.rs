@@ -1,6 +1,19 @@
+/// How the sender of a message gets a reply to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReplyPath {
+    /// Not at all.
+    #[default]
+    None,
+    /// With the settlement of its message ([`Settlement::Replied`](crate::Settlement::Replied)):
+    /// every sender waits for one (HTTP).
+    Settlement,
+    /// By a message to the address that its own message names
+    /// ([`Outbound::answer`](crate::Outbound::answer)).
+    Message,
+}
+
 /// What a protocol can promise as a source, under the settings at hand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct SourceCapabilities {
     /// The adapter takes messages in at all.
     pub receives: bool,
@@ -9,8 +22,8 @@ pub struct SourceCapabilities {
     pub acknowledges: bool,
     /// The source can be told at once that there is no room (HTTP 503), so it need not be held.
     pub refuses: bool,
-    /// The source can take a reply.
-    pub replies: bool,
+    /// How the source takes a reply.
+    pub replies: ReplyPath,
 }
 
 /// What a protocol can promise for one target.
@@ -21,7 +34,7 @@ pub struct TargetCapabilities {
     pub sends: bool,
     /// `send` resolves on the peer's confirmation that it has the message.
     pub confirms: bool,
-    /// The target can answer.
+    /// The target can be asked for a reply ([`Outbound::request`](crate::Outbound::request)).
     pub replies: bool,
     /// The protocol carries user headers and properties.
     pub carries_headers: bool,

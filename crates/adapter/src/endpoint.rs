@@ -3,7 +3,7 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc};
 use async_trait::async_trait;
 use transload_envelope::{Envelope, Outgoing};
 
-use crate::{BoxError, Receipt, ReceiveError, SendError};
+use crate::{BoxError, Receipt, ReceiveError, Replies, RequestError, SendError};
 
 /// Resolves when the connection is lost, with the reason; never for a listener.
 pub type Lost = Pin<Box<dyn Future<Output = BoxError> + Send>>;
@@ -84,12 +84,37 @@ pub trait Outbound<Target>: Send + Sync {
         batch: &[Outgoing],
     ) -> Vec<Result<Sent, SendError>>;
 
+    /// Sends one message and puts what is answered to it into `replies`. Resolves when no further
+    /// reply can come: at once where the protocol tells that nobody is there, after the response
+    /// where there is one, and otherwise when the connection is lost. The caller drops the call as
+    /// soon as it has what it wants; a reply that comes later is counted and dropped.
+    ///
+    /// Calls overlap, and go out in the order in which they were first polled.
+    async fn request(
+        &self,
+        _to: Destination<'_, Target>,
+        _message: &Outgoing,
+        _replies: &Replies,
+    ) -> Result<(), RequestError>
+    where
+        Target: Sync,
+    {
+        Err(RequestError::Rejected { reason: "this target gives no replies".into() })
+    }
+
+    /// Sends the answer to a request that came in over this connection or one before it: to the
+    /// reply address of `request`, which is the message as it came in. The answer has the
+    /// request's correlation already.
+    async fn answer(&self, _request: &Envelope, _answer: &Envelope) -> Result<Sent, SendError> {
+        Err(SendError::Rejected { reason: "this source takes no replies".into() })
+    }
+
     /// Waits until everything sent is on the wire, then closes.
     async fn close(&self);
 }
 
 /// What became of a message that was sent.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
     /// The peer confirmed that it has the message.
     Confirmed,
@@ -98,6 +123,4 @@ pub enum Sent {
     /// The peer took the message, and nobody was there to receive it (MQTT 5 reason code 0x10,
     /// AMQP returned, a publish that no subscription wanted).
     NoReceiver,
-    /// The peer answered.
-    Replied(Box<Envelope>),
 }

@@ -17,6 +17,7 @@ mod lint;
 mod observe;
 mod receipt;
 mod registry;
+mod request;
 mod secret;
 mod settlement;
 pub mod store;
@@ -29,7 +30,7 @@ pub mod units;
 
 pub use self::{
     adapter::Adapter,
-    capability::{SourceCapabilities, TargetCapabilities},
+    capability::{ReplyPath, SourceCapabilities, TargetCapabilities},
     context::{Context, Interest, UpdateSender, Updates, updates},
     endpoint::{Delivery, Destination, Endpoints, Inbound, Lost, Outbound, Sent},
     error::{BoxError, ConnectError, ReceiveError, SendError},
@@ -41,6 +42,7 @@ pub use self::{
     registry::{
         AnyEndpoints, AnyOutbound, AnyTarget, Kind, Prepared, PreparedTarget, Registry, SelectError,
     },
+    request::{Replies, RequestError, Waiters, Waiting},
     secret::Secret,
     settlement::{Refusal, Settlement},
 };

@@ -20,6 +20,8 @@ pub enum Event {
     MessageExpired,
     /// A message was handed from one peer of a listener to another without a route.
     MessageLocal,
+    /// A reply came that nobody waited for any more.
+    ReplyLate,
 }
 
 /// Counts events; must be cheap and must not block.

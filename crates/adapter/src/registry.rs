@@ -9,11 +9,11 @@ use toml::{
     Spanned,
     de::{DeTable, Deserializer, Error},
 };
-use transload_envelope::Outgoing;
+use transload_envelope::{Envelope, Outgoing};
 
 use crate::{
-    Adapter, ConnectError, Context, Destination, Inbound, Interest, Lint, Lost, Outbound,
-    SendError, Sent, SourceCapabilities, TargetCapabilities,
+    Adapter, ConnectError, Context, Destination, Inbound, Interest, Lint, Lost, Outbound, Replies,
+    RequestError, SendError, Sent, SourceCapabilities, TargetCapabilities,
 };
 
 /// All protocols that a gateway knows.
@@ -188,6 +188,16 @@ pub trait AnyOutbound: Send + Sync {
         target: &AnyTarget,
         batch: &[Outgoing],
     ) -> Vec<Result<Sent, SendError>>;
+    /// See [`Outbound::request`].
+    async fn request(
+        &self,
+        name: &str,
+        target: &AnyTarget,
+        message: &Outgoing,
+        replies: &Replies,
+    ) -> Result<(), RequestError>;
+    /// See [`Outbound::answer`].
+    async fn answer(&self, request: &Envelope, answer: &Envelope) -> Result<Sent, SendError>;
     /// See [`Outbound::close`].
     async fn close(&self);
 }
@@ -274,6 +284,8 @@ impl<A: Adapter> Prepared for Checked<A> {
     }
 }
 
+const OTHER_KIND: &str = "the target was made for another kind of adapter";
+
 struct Erased<A: Adapter> {
     outbound: Arc<dyn Outbound<A::Target>>,
 }
@@ -287,12 +299,27 @@ impl<A: Adapter> AnyOutbound for Erased<A> {
         batch: &[Outgoing],
     ) -> Vec<Result<Sent, SendError>> {
         let Some(target) = target.0.downcast_ref::<A::Target>() else {
-            let wrong = || SendError::Rejected {
-                reason: "the target was made for another kind of adapter".into(),
-            };
+            let wrong = || SendError::Rejected { reason: OTHER_KIND.into() };
             return batch.iter().map(|_| Err(wrong())).collect();
         };
         self.outbound.send(Destination { name, target }, batch).await
+    }
+
+    async fn request(
+        &self,
+        name: &str,
+        target: &AnyTarget,
+        message: &Outgoing,
+        replies: &Replies,
+    ) -> Result<(), RequestError> {
+        let Some(target) = target.0.downcast_ref::<A::Target>() else {
+            return Err(RequestError::Rejected { reason: OTHER_KIND.into() });
+        };
+        self.outbound.request(Destination { name, target }, message, replies).await
+    }
+
+    async fn answer(&self, request: &Envelope, answer: &Envelope) -> Result<Sent, SendError> {
+        self.outbound.answer(request, answer).await
     }
 
     async fn close(&self) {

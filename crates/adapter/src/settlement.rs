@@ -23,7 +23,8 @@ pub enum Settlement {
     /// No rule wants it, and that is all right with the gateway; the source may forget it, and may
     /// tell its sender (HTTP 404, MQTT 5 reason code 0x10).
     Unrouted,
-    /// A target answered; the source may forget the request.
+    /// A target answered, or the answer says why none did; the source may forget the request. Only
+    /// for sources of [`ReplyPath::Settlement`](crate::ReplyPath::Settlement).
     Replied(Box<Envelope>),
     /// Never deliverable: the source may forget it, discard it or put it aside by its own means.
     Rejected {

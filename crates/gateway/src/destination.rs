@@ -15,6 +15,7 @@ use transload_envelope::Text;
 use crate::{
     config::{self, Configuration, Guarantee, Route, RouteTarget, WhenFull},
     metrics::{DestinationMetrics, Metrics},
+    requests::{Asking, Responder},
 };
 
 /// The most messages that are sent in one batch.
@@ -48,6 +49,8 @@ pub(crate) struct Destination {
     pub(crate) metrics: DestinationMetrics,
     /// Counts what its route takes.
     pub(crate) routed: prometheus_client::metrics::counter::Counter,
+    /// It is asked for replies, and its queue is never used.
+    pub(crate) responder: Option<Responder>,
 }
 
 /// All destinations, in the order in which the rules number them, and their workers, which do not
@@ -68,12 +71,16 @@ pub(crate) fn build(
 ) -> Result<Built, StoreError> {
     let mut built = Built { destinations: Vec::new(), workers: Vec::new() };
     for route in &configuration.routes {
+        let asking = route
+            .reply
+            .map(|reply| Asking::new(reply, route.name.clone(), metrics.requests(&route.name)));
         for to in &route.to {
             let queue = store.queue(&to.destination, route.queue)?;
             let figures = metrics.destination(&to.destination);
             let backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
             let circuit = Circuit::new(to.destination.clone(), backoff);
-            if let Some(link) = links.get(to.adapter) {
+            let link = links.get(to.adapter);
+            if let (Some(link), None) = (link, &asking) {
                 built.workers.push(Worker {
                     settings: worker_settings(route, to),
                     queue: Arc::clone(&queue),
@@ -95,6 +102,12 @@ pub(crate) fn build(
                 circuit,
                 metrics: figures,
                 routed: metrics.routed(&route.name),
+                responder: asking.as_ref().zip(link).map(|(asking, link)| Responder {
+                    asking: Arc::clone(asking),
+                    name: to.destination.clone(),
+                    target: to.target.target.clone(),
+                    link: link.clone(),
+                }),
             });
         }
     }

@@ -21,8 +21,11 @@ use transload_envelope::{Arguments, Envelope, Outgoing, Text, Timestamp};
 use transload_routing::{Plan, RuleSet};
 
 use crate::{
-    config::WhenFull, deduplication::Deduplication, destination::Destination,
+    config::WhenFull,
+    deduplication::Deduplication,
+    destination::Destination,
     metrics::AdapterMetrics,
+    requests::{Question, Requests},
 };
 
 /// How many deliveries are taken from a source at once.
@@ -52,6 +55,8 @@ pub(crate) struct Dispatcher {
     pub(crate) source_refuses: bool,
     pub(crate) shared: Arc<Shared>,
     pub(crate) metrics: AdapterMetrics,
+    /// Asks for replies.
+    pub(crate) requests: Requests,
     /// Recognizes messages that were accepted before, if it is wanted.
     pub(crate) deduplication: Option<Arc<Deduplication>>,
     /// Fires when nothing may wait any longer.
@@ -152,7 +157,7 @@ impl Dispatcher {
             let Some(destination) = self.shared.destinations.get(target.destination) else {
                 continue;
             };
-            if !destination.queue.is_full() {
+            if destination.responder.is_some() || !destination.queue.is_full() {
                 continue;
             }
             match destination.when_full {
@@ -201,20 +206,37 @@ impl Dispatcher {
             if let Some(destination) = self.shared.destinations.get(failed.destination) {
                 destination.routed.inc();
                 let reason = format!("`{}` cannot be filled in: {}", failed.key, failed.error);
+                if let Some(responder) = &destination.responder {
+                    let (asking, share) = (&responder.asking, share.clone());
+                    self.requests.refuse(envelope.clone(), share, asking, reason.into());
+                    continue;
+                }
                 self.bury(destination, &envelope, reason.into()).await?;
             }
         }
         let mut to = Vec::with_capacity(plan.targets().len());
+        let mut questions = Vec::new();
         for target in plan.drain_targets() {
             let Some(destination) = self.shared.destinations.get(target.destination) else {
                 continue;
             };
             destination.routed.inc();
+            if let Some(responder) = &destination.responder {
+                questions.push(Question {
+                    responder: responder.clone(),
+                    arguments: target.arguments,
+                    envelope: envelope.clone(),
+                });
+                continue;
+            }
             to.push(AppendTo {
                 queue: destination.queue.id(),
                 arguments: target.arguments,
                 share: Some((share.clone(), destination.settle_on)),
             });
+        }
+        if !questions.is_empty() {
+            self.requests.ask(envelope.clone(), share.clone(), questions);
         }
         share.settle(Settlement::Accepted);
         if !to.is_empty() {

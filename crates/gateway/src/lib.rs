@@ -17,6 +17,7 @@ mod message;
 mod metrics;
 mod offline;
 mod queues;
+mod requests;
 mod rule_test;
 mod run;
 mod status;

@@ -18,6 +18,8 @@ use transload_delivery::{
     worker::{DeliveryObserver, Outcome},
 };
 
+use crate::requests::Kind;
+
 /// The adapter that a figure is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AdapterLabel {
@@ -50,6 +52,13 @@ struct OutcomeLabel {
     outcome: String,
 }
 
+/// The route, and what became of requests there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabel {
+    route: String,
+    outcome: String,
+}
+
 /// All metrics. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Metrics(Arc<Families>);
@@ -73,6 +82,8 @@ struct Families {
     duplicates: Family<AdapterLabel, Counter>,
     known_ids: Family<AdapterLabel, Gauge>,
     forgotten_ids: Family<AdapterLabel, Counter>,
+    requests: Family<RequestLabel, Counter>,
+    requests_in_flight: Family<RouteLabel, Gauge>,
     store: StoreMetrics,
 }
 
@@ -138,6 +149,8 @@ impl Metrics {
         let known_ids = family!("deduplication_ids", "Ids by which repeats are recognized");
         let forgotten_ids =
             family!("deduplication_forgotten", "Ids forgotten before their window had passed");
+        let requests = family!("requests", "What became of requests of a route with a reply");
+        let requests_in_flight = family!("requests_in_flight", "Requests that wait for a reply");
         Self(Arc::new(Families {
             registry,
             received,
@@ -157,6 +170,8 @@ impl Metrics {
             duplicates,
             known_ids,
             forgotten_ids,
+            requests,
+            requests_in_flight,
             store,
         }))
     }
@@ -196,6 +211,21 @@ impl Metrics {
             duplicates: self.0.duplicates.get_or_create_owned(&label),
             known: self.0.known_ids.get_or_create_owned(&label),
             forgotten: self.0.forgotten_ids.get_or_create_owned(&label),
+        }
+    }
+
+    /// The figures of one route with a reply.
+    pub(crate) fn requests(&self, route: &str) -> RequestMetrics {
+        let outcome = |outcome: &str| {
+            let label = RequestLabel { route: route.to_owned(), outcome: outcome.to_owned() };
+            self.0.requests.get_or_create_owned(&label)
+        };
+        let label = RouteLabel { route: route.to_owned() };
+        RequestMetrics {
+            in_flight: self.0.requests_in_flight.get_or_create_owned(&label),
+            replied: outcome("replied"),
+            unwanted: outcome("unwanted"),
+            failures: FAILURES.map(|kind| (kind, outcome(kind.name()))),
         }
     }
 
@@ -263,7 +293,7 @@ pub(crate) struct AdapterMetrics {
     pub(crate) refused: Counter,
     /// Whether it is connected.
     pub(crate) connected: Gauge,
-    events: [(Event, Counter); 8],
+    events: [(Event, Counter); EVENTS.len()],
 }
 
 impl Observer for AdapterMetrics {
@@ -284,6 +314,36 @@ pub(crate) struct DeduplicationMetrics {
     /// Ids that were forgotten before their window had passed.
     pub(crate) forgotten: Counter,
 }
+
+/// The figures of one route with a reply.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestMetrics {
+    /// Requests that wait.
+    pub(crate) in_flight: Gauge,
+    /// Requests that were answered.
+    pub(crate) replied: Counter,
+    /// Answers that nobody had asked for, or whose caller had gone.
+    pub(crate) unwanted: Counter,
+    failures: [(Kind, Counter); FAILURES.len()],
+}
+
+impl RequestMetrics {
+    /// Requests without a reply, by the kind of failure.
+    pub(crate) fn failed(&self, kind: Kind) -> &Counter {
+        let known = self.failures.iter().find(|(known, _)| *known == kind);
+        known.map_or(&self.unwanted, |(_, counter)| counter)
+    }
+}
+
+const FAILURES: [Kind; 7] = [
+    Kind::TimedOut,
+    Kind::NoResponder,
+    Kind::Busy,
+    Kind::Disconnected,
+    Kind::Failed,
+    Kind::Rejected,
+    Kind::Stopping,
+];
 
 /// The figures of one destination.
 #[derive(Clone, Debug)]
@@ -311,7 +371,7 @@ impl DeliveryObserver for DestinationMetrics {
     }
 }
 
-const EVENTS: [Event; 8] = [
+const EVENTS: [Event; 9] = [
     Event::ConnectionOpened,
     Event::ConnectionClosed,
     Event::ConnectionRefused,
@@ -320,6 +380,7 @@ const EVENTS: [Event; 8] = [
     Event::MessageDropped,
     Event::MessageExpired,
     Event::MessageLocal,
+    Event::ReplyLate,
 ];
 
 fn event_name(event: Event) -> &'static str {
@@ -332,6 +393,7 @@ fn event_name(event: Event) -> &'static str {
         Event::MessageDropped => "message_dropped",
         Event::MessageExpired => "message_expired",
         Event::MessageLocal => "message_local",
+        Event::ReplyLate => "reply_late",
     }
 }
 
@@ -368,6 +430,7 @@ mod tests {
         destination.queue_messages.set(7);
         metrics.dead_letters("telemetry", 4);
         metrics.deduplication("devices").duplicates.inc();
+        metrics.requests("ask").failed(Kind::TimedOut).inc();
         metrics.store(&Statistics {
             disk_bytes: 4096,
             segments: 1,
@@ -393,6 +456,9 @@ mod tests {
             "transload_messages_duplicate_total{adapter=\"devices\"} 1",
             "transload_deduplication_ids{adapter=\"devices\"} 0",
             "transload_deduplication_forgotten_total{adapter=\"devices\"} 0",
+            "transload_requests_total{route=\"ask\",outcome=\"timed-out\"} 1",
+            "transload_requests_total{route=\"ask\",outcome=\"replied\"} 0",
+            "transload_requests_in_flight{route=\"ask\"} 0",
             "transload_journal_disk_bytes 4096",
             "transload_journal_live_bytes 0",
             "transload_journal_segments 1",
@@ -412,6 +478,7 @@ mod tests {
         let metrics = Metrics::new();
         metrics.adapter("a");
         metrics.deduplication("a");
+        metrics.requests("a");
         metrics.routed("a");
         metrics.destination("a");
         metrics.dead_letters("a", 0);

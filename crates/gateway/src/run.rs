@@ -27,6 +27,7 @@ use crate::{
     dispatch::{Dispatcher, Shared},
     letters::Letters,
     metrics::Metrics,
+    requests::Requests,
     status::{Stage, Status},
     storage::{self, Storage},
     supervisor::{self, Supervisor},
@@ -124,8 +125,16 @@ pub async fn run(
         tasks.workers.spawn(worker.run());
     }
     let sources = configuration.adapters.into_iter().zip(senders).zip(deduplications);
-    let supervisors =
-        supervisors(sources, &configuration.routes, &shared, &status, &metrics, &signals, &tasks);
+    let supervisors = supervisors(
+        sources,
+        &links,
+        &configuration.routes,
+        &shared,
+        &status,
+        &metrics,
+        &signals,
+        &tasks,
+    );
     let started = start(supervisors, &tasks).await;
     if let Err(error) = started {
         shut_down(&signals, &tasks, Duration::ZERO).await;
@@ -149,6 +158,8 @@ pub async fn run(
 struct Tasks {
     /// Tokens of dispatchers that take messages in.
     intake: TaskTracker,
+    /// Requests that wait for their replies.
+    requests: TaskTracker,
     workers: TaskTracker,
     supervisors: TaskTracker,
     /// Pages, and what works in the background.
@@ -221,8 +232,10 @@ fn templates(route: &Route, to: &RouteTarget) -> Vec<(Text, Template)> {
 
 type Source = ((AdapterInstance, LinkSender), Option<Arc<Deduplication>>);
 
+#[expect(clippy::too_many_arguments, reason = "it puts all parts together")]
 fn supervisors(
     sources: impl Iterator<Item = Source>,
+    links: &[Link],
     routes: &[Route],
     shared: &Arc<Shared>,
     status: &Status,
@@ -231,8 +244,9 @@ fn supervisors(
     tasks: &Tasks,
 ) -> Vec<Supervisor> {
     sources
+        .zip(links)
         .enumerate()
-        .map(|(place, ((adapter, link), deduplication))| {
+        .map(|(place, (((adapter, link), deduplication), caller))| {
             let figures = metrics.adapter(&adapter.name);
             Supervisor {
                 context: supervisor::context(
@@ -250,6 +264,12 @@ fn supervisors(
                     source_refuses: adapter.prepared.source().refuses,
                     shared: Arc::clone(shared),
                     metrics: figures.clone(),
+                    requests: Requests {
+                        path: adapter.prepared.source().replies,
+                        caller: caller.clone(),
+                        tasks: tasks.requests.clone(),
+                        abort: signals.workers.abort.clone(),
+                    },
                     deduplication,
                     abort: signals.workers.abort.clone(),
                 },
@@ -305,9 +325,11 @@ async fn shut_down(signals: &Signals, tasks: &Tasks, drain: Duration) {
     let deadline = Instant::now() + drain;
     signals.intake.cancel();
     tasks.intake.close();
+    tasks.requests.close();
     tasks.workers.close();
     let drained = async {
         tasks.intake.wait().await;
+        tasks.requests.wait().await;
         signals.workers.finish.cancel();
         tasks.workers.wait().await;
     };
@@ -320,6 +342,10 @@ async fn shut_down(signals: &Signals, tasks: &Tasks, drain: Duration) {
         }
     }
     signals.workers.abort.cancel();
+    // Callers that still wait are told that the gateway stops.
+    if timeout(CLOSE_TIMEOUT, tasks.requests.wait()).await.is_err() {
+        warn!("Some callers could not be told in time that the gateway stops.");
+    }
     tasks.workers.wait().await;
     signals.close.cancel();
     tasks.supervisors.close();

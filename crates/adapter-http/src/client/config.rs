@@ -7,7 +7,10 @@ use http::{
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
-use transload_adapter::{ConnectError, Lint, Secret, units::HumanDuration};
+use transload_adapter::{
+    ConnectError, Lint, Secret,
+    units::{ByteSize, HumanDuration},
+};
 use transload_envelope::Text;
 use url::Url;
 
@@ -36,6 +39,10 @@ pub struct ClientConfig {
     /// How many requests may be under way at once, for all targets together.
     #[serde(default = "max_in_flight")]
     pub max_in_flight: NonZeroU32,
+
+    /// How large the body of a reply may be, for routes with `reply`.
+    #[serde(default = "max_reply_bytes")]
+    pub max_reply_bytes: ByteSize,
 
     /// Header fields of every request, such as `{ "x-api-key" = "${API_KEY}" }`. They win over
     /// headers of the message.
@@ -143,6 +150,10 @@ const fn connect_timeout() -> HumanDuration {
 
 const fn max_in_flight() -> NonZeroU32 {
     NonZeroU32::MIN.saturating_add(63)
+}
+
+const fn max_reply_bytes() -> ByteSize {
+    ByteSize::from_mib(1)
 }
 
 fn user_agent() -> String {

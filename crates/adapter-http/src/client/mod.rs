@@ -2,6 +2,7 @@
 
 mod config;
 mod outbound;
+mod request;
 #[cfg(test)]
 mod tests;
 
@@ -56,7 +57,7 @@ impl Adapter for HttpClient {
     }
 
     fn target(_: &ClientConfig, _: &ClientTarget) -> TargetCapabilities {
-        TargetCapabilities { sends: true, confirms: true, replies: false, carries_headers: true }
+        TargetCapabilities { sends: true, confirms: true, replies: true, carries_headers: true }
     }
 
     fn follows_address(_: &ClientConfig, target: &ClientTarget) -> bool {
@@ -65,10 +66,10 @@ impl Adapter for HttpClient {
 
     async fn connect(
         config: Arc<ClientConfig>,
-        _: Context,
+        context: Context,
     ) -> Result<Endpoints<ClientTarget>, ConnectError> {
         // Whether the server can be reached is seen with each request.
-        let outbound = HttpOutbound::new(&config)?;
+        let outbound = HttpOutbound::new(&config, context.name)?;
         Ok(Endpoints {
             inbound: None,
             outbound: Some(Arc::new(outbound)),

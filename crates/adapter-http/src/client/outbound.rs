@@ -16,15 +16,20 @@ use std::{
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use http::{HeaderMap, StatusCode, header::LOCATION};
-use reqwest::{Client, Response, redirect, retry};
+use reqwest::{Client, RequestBuilder, Response, redirect, retry};
 use rustls::crypto::CryptoProvider;
 use tokio::sync::Semaphore;
 use tracing::warn;
-use transload_adapter::{ConnectError, Destination, Outbound, SendError, Sent};
+use transload_adapter::{
+    ConnectError, Destination, Outbound, Replies, RequestError, SendError, Sent,
+};
 use transload_envelope::{Outgoing, Text};
 use url::Url;
 
-use super::config::{self, ClientConfig, ClientTarget};
+use super::{
+    config::{self, ClientConfig, ClientTarget},
+    request,
+};
 use crate::{error, mapping};
 
 /// How much of an error's body is quoted, in bytes.
@@ -34,6 +39,9 @@ const READ_BYTES_MAX: usize = 64 * 1024;
 
 /// Sends messages as requests to one server.
 pub(super) struct HttpOutbound {
+    /// The adapter's name.
+    name: Text,
+    reply_bytes_max: usize,
     client: Client,
     base: Url,
     fixed: HeaderMap,
@@ -53,7 +61,7 @@ struct Lane {
 }
 
 impl HttpOutbound {
-    pub(super) fn new(config: &ClientConfig) -> Result<Self, ConnectError> {
+    pub(super) fn new(config: &ClientConfig, name: Text) -> Result<Self, ConnectError> {
         let unusable = |reason: Text| ConnectError::Unusable { reason };
         let base = config::base(config).map_err(|reason| unusable(reason.into()))?;
         if CryptoProvider::get_default().is_none() {
@@ -74,6 +82,8 @@ impl HttpOutbound {
         let client = builder.build().map_err(|error| unusable(error::causes(&error)))?;
         let in_flight_max = config.max_in_flight.get();
         Ok(Self {
+            name,
+            reply_bytes_max: config.max_reply_bytes.as_usize(),
             client,
             base,
             fixed: config::fixed_headers(config)?,
@@ -132,14 +142,7 @@ impl HttpOutbound {
             let reason = "the target answered 410 Gone before and is disabled until the next start";
             return Err(SendError::Rejected { reason: reason.into() });
         }
-        let url = self.url(to.target, message)?;
-        let mut fields = self.fixed.clone();
-        mapping::write_request_headers(&message.envelope, &mut fields);
-        let request = self
-            .client
-            .request(to.target.method.into(), url)
-            .headers(fields)
-            .body(message.envelope.payload.clone());
+        let request = self.request(to.target, message)?;
         let Ok(_permit) = self.in_flight.acquire().await else {
             let reason = "the client is closed";
             return Err(SendError::Busy { after: None, reason: reason.into() });
@@ -149,6 +152,18 @@ impl HttpOutbound {
             self.disable(to, message);
         }
         judge(response).await
+    }
+
+    fn request(
+        &self,
+        target: &ClientTarget,
+        message: &Outgoing,
+    ) -> Result<RequestBuilder, SendError> {
+        let url = self.url(target, message)?;
+        let mut fields = self.fixed.clone();
+        mapping::write_request_headers(&message.envelope, &mut fields);
+        let request = self.client.request(target.method.into(), url).headers(fields);
+        Ok(request.body(message.envelope.payload.clone()))
     }
 
     /// The URL of a message: the base's, with the target's path behind its own.
@@ -202,6 +217,25 @@ impl Outbound<ClientTarget> for HttpOutbound {
             self.send_one(to, message).await
         };
         join_all(batch.iter().map(send)).await
+    }
+
+    /// The response is the reply, whatever its status. Requests do not wait for each other, since
+    /// each has a caller of its own.
+    async fn request(
+        &self,
+        to: Destination<'_, ClientTarget>,
+        message: &Outgoing,
+        replies: &Replies,
+    ) -> Result<(), RequestError> {
+        let request = self.request(to.target, message)?;
+        let Ok(_permit) = self.in_flight.acquire().await else {
+            let reason = "the client is closed";
+            return Err(RequestError::Busy { after: None, reason: reason.into() });
+        };
+        let reply = request::reply(request, replies.deadline(), self.reply_bytes_max, &self.name);
+        // One exchange brings one reply, for which there is room.
+        let _ = replies.put(reply.await?);
+        Ok(())
     }
 
     async fn close(&self) {

@@ -16,8 +16,8 @@ use tokio::{
     sync::{Barrier, Notify},
 };
 use tokio_util::task::TaskTracker;
-use transload_adapter::{Adapter, Destination, Outbound, SendError, Sent};
-use transload_envelope::Outgoing;
+use transload_adapter::{Adapter, Destination, Outbound, Replies, RequestError, SendError, Sent};
+use transload_envelope::{Outgoing, Value};
 
 use super::{ClientTarget, HttpClient};
 use crate::testing::{context, outgoing, soon};
@@ -322,4 +322,25 @@ async fn closing_waits_for_what_is_under_way() {
     let (results, ()) = tokio::join!(sending, closing);
     assert_eq!(short(&results), ["Confirmed"]);
     assert_eq!(short(&rig.send("", &message).await), ["Busy None"]);
+}
+
+#[tokio::test]
+async fn the_response_is_the_reply_whatever_its_status() {
+    let rig = Rig::open("/base", "max_reply_bytes = \"1KiB\"").await;
+    let target: ClientTarget = toml::from_str("").unwrap();
+    let to = Destination { name: "r/web", target: &target };
+    let ask = async |path: &str| {
+        let end = tokio::time::Instant::now() + Duration::from_secs(5);
+        let (replies, mut received) = Replies::new(1, end);
+        let result = rig.outbound.request(to, &outgoing("1", path, "?"), &replies).await;
+        result.map(|()| received.try_recv().unwrap())
+    };
+    for (path, status) in [("a", 200), ("404", 404), ("503", 503), ("redirect", 307)] {
+        let reply = ask(path).await.unwrap();
+        assert_eq!(reply.headers.get("status"), Some(&Value::Int(status)), "{path}");
+        assert_eq!(reply.payload.is_empty(), path == "redirect", "{path}");
+    }
+    let error = ask("large").await.unwrap_err();
+    assert!(matches!(error, RequestError::Rejected { .. }), "{error}");
+    assert_eq!(rig.server.lines()[0], "POST /base/a");
 }

@@ -13,13 +13,13 @@ use hyper::body::Frame;
 use serde_json::json;
 use transload_envelope::{Envelope, MessageId, Value};
 
-use crate::{error::Answer, mapping::write_response_headers};
+use crate::{
+    error::Answer,
+    mapping::{STATUS_HEADER, write_response_headers},
+};
 
 pub(super) type EventFrames = Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, Infallible>> + Send>>;
 pub(super) type Body = Either<Full<Bytes>, StreamBody<EventFrames>>;
-
-/// The attribute of a reply's origin that holds its HTTP status, if it has one.
-const STATUS_ATTRIBUTE: &str = "status";
 
 /// The response of an answer; `id` is the message's, as soon as there is one.
 pub(super) fn respond(answer: Answer, id: Option<&MessageId>) -> Response<Body> {
@@ -82,17 +82,35 @@ fn problem(status: StatusCode, detail: &str, id: Option<&MessageId>) -> Response
 }
 
 fn reply_with(reply: &Envelope) -> Response<Body> {
-    let status = match reply.origin.attribute(STATUS_ATTRIBUTE) {
-        Some(Value::Int(status)) => u16::try_from(*status).ok(),
-        Some(_) | None => None,
-    };
-    let status = status
-        .and_then(|status| StatusCode::from_u16(status).ok())
-        .filter(|status| !status.is_informational())
-        .unwrap_or(StatusCode::OK);
-    let mut response = full(status, reply.payload.clone());
+    let told = reply.headers.get_ignoring_case(STATUS_HEADER).and_then(read_status);
+    let status = told.unwrap_or(StatusCode::OK);
+    // These have no body (RFC 9110, section 6.4.1).
+    let bodiless = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status);
+    let body = if bodiless { Bytes::new() } else { reply.payload.clone() };
+    let mut response = full(status, body);
     write_response_headers(reply, response.headers_mut());
+    if told.is_some() {
+        // It is the status of the response, and no field.
+        response.headers_mut().remove(STATUS_HEADER);
+    }
     response
+}
+
+/// The status that a reply asks for. Interim ones (1xx) are no answer.
+fn read_status(value: &Value) -> Option<StatusCode> {
+    let number = match value {
+        Value::Int(number) => u16::try_from(*number).ok()?,
+        Value::Text(text) => text.parse().ok()?,
+        Value::Null
+        | Value::Bool(_)
+        | Value::UInt(_)
+        | Value::Float(_)
+        | Value::Bytes(_)
+        | Value::Timestamp(_)
+        | Value::List(_)
+        | Value::Map(_) => return None,
+    };
+    StatusCode::from_u16(number).ok().filter(|status| (200..600).contains(&status.as_u16()))
 }
 
 fn full(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {

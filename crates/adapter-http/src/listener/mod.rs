@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use transload_adapter::{
-    Adapter, ConnectError, Context, Endpoints, Interest, Lint, SourceCapabilities,
+    Adapter, ConnectError, Context, Endpoints, Interest, Lint, ReplyPath, SourceCapabilities,
     TargetCapabilities,
 };
 use transload_listen::{Bound, Places, Settings};
@@ -67,7 +67,12 @@ impl Adapter for HttpListener {
     }
 
     fn source(_: &ListenerConfig) -> SourceCapabilities {
-        SourceCapabilities { receives: true, acknowledges: true, refuses: true, replies: true }
+        SourceCapabilities {
+            receives: true,
+            acknowledges: true,
+            refuses: true,
+            replies: ReplyPath::Settlement,
+        }
     }
 
     fn target(_: &ListenerConfig, _: &ListenerTarget) -> TargetCapabilities {

@@ -42,6 +42,9 @@ const PRIORITY: HeaderName = HeaderName::from_static("transload-priority");
 const TIMESTAMP: HeaderName = HeaderName::from_static("transload-timestamp");
 const HOPS: HeaderName = HeaderName::from_static("transload-hops");
 
+/// The header of a reply that holds its status; in HTTP it is the response's own.
+pub(crate) const STATUS_HEADER: &str = "status";
+
 /// The longest id that every protocol can carry (an AMQP short string), in bytes.
 const ID_BYTES_MAX: usize = 255;
 

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::time::{Instant, timeout_at};
 use transload_adapter::{
-    Adapter, ConnectError, Context, Endpoints, Inbound, Lint, SourceCapabilities,
+    Adapter, ConnectError, Context, Endpoints, Inbound, Lint, ReplyPath, SourceCapabilities,
     TargetCapabilities,
 };
 use transload_routing::Pattern;
@@ -101,7 +101,7 @@ impl Adapter for MqttClient {
             receives: true,
             acknowledges: at_least_once && !config.session_expiry.is_zero(),
             refuses: false,
-            replies: false,
+            replies: ReplyPath::None,
         }
     }
 

@@ -23,8 +23,8 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use transload_adapter::{
-    Adapter, ConnectError, Context, Endpoints, Event, Interest, Lint, SourceCapabilities,
-    TargetCapabilities,
+    Adapter, ConnectError, Context, Endpoints, Event, Interest, Lint, ReplyPath,
+    SourceCapabilities, TargetCapabilities,
 };
 use transload_listen::{Bound, Connection, Places, Refused, Serve, Settings};
 
@@ -83,7 +83,12 @@ impl Adapter for MqttListener {
     }
 
     fn source(_: &Config) -> SourceCapabilities {
-        SourceCapabilities { receives: true, acknowledges: true, refuses: false, replies: true }
+        SourceCapabilities {
+            receives: true,
+            acknowledges: true,
+            refuses: false,
+            replies: ReplyPath::Settlement,
+        }
     }
 
     fn target(_: &Config, _: &Target) -> TargetCapabilities {

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use transload_adapter::{ConnectError, Context, Tag};
 use transload_envelope::{Envelope, Origin, Text, Timestamp};
 
-use super::{Arrival, Shared};
+use super::{Arrival, REPLY_ATTRIBUTE, Shared};
 use crate::{
     config::NatsConfig,
     mapping::{self, covers, is_internal, pattern_filters},
@@ -199,9 +199,12 @@ fn envelope(shared: &Shared, message: Message) -> Envelope {
     if let Some(reply) = &message.reply {
         incoming.properties.reply_to = mapping::reply_address(mapping, reply);
     }
-    let origin =
+    let mut origin =
         Origin::new(shared.context.name.clone(), "nats", mapping.address(&message.subject))
             .with("subject", Text::from(message.subject.as_str()));
+    if let Some(reply) = message.reply.as_ref().filter(|_| incoming.properties.reply_to.is_some()) {
+        origin = origin.with(REPLY_ATTRIBUTE, Text::from(reply.as_str()));
+    }
     let mut envelope = Envelope::new(origin, message.payload).with_properties(incoming.properties);
     envelope.headers = incoming.headers;
     envelope.hops = incoming.hops;

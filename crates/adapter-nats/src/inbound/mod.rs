@@ -26,6 +26,9 @@ use transload_envelope::Envelope;
 use self::ledger::Ledger;
 use crate::{config::NatsConfig, link::Link};
 
+/// The attribute of a message's origin that holds the subject for its answer, as it came in.
+pub(crate) const REPLY_ATTRIBUTE: &str = "reply";
+
 /// A message on its way from a reading task to `receive`.
 #[derive(Debug)]
 struct Arrival {

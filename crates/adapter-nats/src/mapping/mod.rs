@@ -9,6 +9,7 @@
 
 mod address;
 mod headers;
+mod service;
 mod subject;
 #[cfg(test)]
 mod tests;
@@ -18,5 +19,6 @@ pub use self::address::AddressMapping;
 pub(crate) use self::{
     address::pattern_filters,
     headers::{Outbound, incoming, outgoing, reply_address},
+    service::{read_service_error, write_service_error},
     subject::{SubjectError, check_subject, covers, is_internal, matches, overlaps},
 };

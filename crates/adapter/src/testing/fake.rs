@@ -3,13 +3,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use transload_envelope::Outgoing;
+use transload_envelope::{Envelope, Outgoing};
 
 use super::script::{ConnectFault, Reaction, Script, SentMessage, Shared};
 use crate::{
     Adapter, ConnectError, Context, Delivery, Destination, Endpoints, Inbound, Lint, Outbound,
-    Receipt, ReceiveError, SendError, Sent, SettlementQueue, SettlementSender, SourceCapabilities,
-    TargetCapabilities, settlement_channel,
+    Receipt, ReceiveError, Replies, ReplyPath, RequestError, SendError, Sent, SettlementQueue,
+    SettlementSender, SourceCapabilities, TargetCapabilities, settlement_channel,
 };
 
 /// An adapter whose peer is a [`Script`].
@@ -41,6 +41,9 @@ pub struct FakeConfig {
     /// Both sides can answer.
     #[serde(default = "yes")]
     pub replies: bool,
+    /// Whoever sends a message gets the reply as a message of its own, and not with the settlement.
+    #[serde(default)]
+    pub reply_messages: bool,
 }
 
 fn yes() -> bool {
@@ -97,7 +100,11 @@ impl Adapter for Fake {
             receives: config.receives,
             acknowledges: config.acknowledges,
             refuses: config.refuses,
-            replies: config.replies,
+            replies: match (config.replies, config.reply_messages) {
+                (false, _) => ReplyPath::None,
+                (true, false) => ReplyPath::Settlement,
+                (true, true) => ReplyPath::Message,
+            },
         }
     }
 
@@ -264,10 +271,10 @@ impl FakeOutbound {
 
     async fn result(&self, reaction: Reaction) -> Result<Sent, SendError> {
         match reaction {
-            Reaction::Confirm => Ok(Sent::Confirmed),
+            // Nobody has asked for the reply.
+            Reaction::Confirm | Reaction::Reply(_) => Ok(Sent::Confirmed),
             Reaction::Unconfirmed => Ok(Sent::Unconfirmed),
             Reaction::NoReceiver => Ok(Sent::NoReceiver),
-            Reaction::Reply(envelope) => Ok(Sent::Replied(envelope)),
             Reaction::Busy(after) => Err(SendError::Busy { after, reason: "busy".into() }),
             Reaction::Disconnect => Err(SendError::Disconnected("lost".into())),
             Reaction::Fail => Err(SendError::Failed { reason: "failed".into() }),
@@ -298,6 +305,44 @@ impl Outbound<FakeTarget> for FakeOutbound {
             results.push(self.result(reaction).await);
         }
         results
+    }
+
+    async fn request(
+        &self,
+        to: Destination<'_, FakeTarget>,
+        message: &Outgoing,
+        replies: &Replies,
+    ) -> Result<(), RequestError> {
+        let mut reactions = self.decide(to, std::slice::from_ref(message));
+        match reactions.pop() {
+            Some(Reaction::Reply(envelope)) => {
+                // What is not wanted any more is dropped.
+                let _ = replies.put(*envelope);
+                Ok(())
+            }
+            Some(Reaction::NoReceiver) => {
+                Err(RequestError::NoResponder { reason: "nobody".into() })
+            }
+            Some(Reaction::Confirm | Reaction::Unconfirmed | Reaction::Hold) | None => {
+                self.shared.until(|state| (!state.has(self.connection)).then_some(())).await;
+                Err(RequestError::Disconnected("lost".into()))
+            }
+            Some(other) => match self.result(other).await {
+                Ok(_) => Ok(()),
+                Err(error) => Err(error.into()),
+            },
+        }
+    }
+
+    async fn answer(&self, request: &Envelope, answer: &Envelope) -> Result<Sent, SendError> {
+        self.shared.change(|state| {
+            if state.has(self.connection) {
+                state.answers.push((request.id.clone(), answer.clone()));
+                Ok(Sent::Confirmed)
+            } else {
+                Err(SendError::Disconnected("lost".into()))
+            }
+        })
     }
 
     async fn close(&self) {}

@@ -260,6 +260,15 @@ impl Script {
         within(&format!("{count} attempts to send to the fake peer"), attempts).await
     }
 
+    /// Waits until the peer has so many answers to its messages, and returns all of them with the
+    /// ids of what they answer.
+    pub async fn until_answers(&self, count: usize) -> Vec<(MessageId, Envelope)> {
+        let answers = self
+            .shared
+            .until(|state| (state.answers.len() >= count).then(|| state.answers.clone()));
+        within(&format!("{count} answers at the fake peer"), answers).await
+    }
+
     /// Every settlement that was applied, in order, releases included.
     pub fn settlements(&self) -> Vec<(MessageId, Settlement)> {
         self.shared.lock().settlements.clone()
@@ -307,6 +316,7 @@ pub(super) struct State {
     reactions: VecDeque<Reaction>,
     rule: Option<Rule>,
     sent: Vec<SentMessage>,
+    pub(super) answers: Vec<(MessageId, Envelope)>,
     pub(super) released: bool,
     connect_fault: Option<ConnectFault>,
     connect_attempts: u64,

@@ -134,7 +134,6 @@ impl Sorted {
         self.delivered += 1;
         match sent {
             Sent::Confirmed | Sent::Unconfirmed => message.settle(Settlement::Accepted),
-            Sent::Replied(reply) => message.settle(Settlement::Replied(reply)),
             Sent::NoReceiver => {
                 self.no_receiver += 1;
                 message.settle(Settlement::Accepted);

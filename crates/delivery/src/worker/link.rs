@@ -49,6 +49,11 @@ impl Link {
         self.current.borrow().is_some()
     }
 
+    /// The connection that there is now.
+    pub fn current(&self) -> Option<(u64, Arc<dyn AnyOutbound>)> {
+        self.current.borrow().clone()
+    }
+
     /// Reports that a connection is lost.
     pub fn report(&self, epoch: u64, reason: BoxError) {
         // When a report waits already, the supervisor is about to reconnect.

@@ -24,6 +24,7 @@ mod promise;
 mod recover;
 mod relations;
 mod render;
+mod reply;
 mod routes;
 mod rule_tests;
 mod schema;
@@ -54,7 +55,7 @@ pub use self::{
     finding::{Finding, Report},
     model::{
         AdapterInstance, Batch, BatchFormat, Configuration, Deduplicate, DeduplicateBy,
-        GatewaySettings, Guarantee, Route, RouteTarget, WhenFull,
+        GatewaySettings, Guarantee, Reply, Route, RouteTarget, WhenFull,
     },
     overview::overview,
     schema::schema,

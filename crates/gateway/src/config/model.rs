@@ -106,6 +106,9 @@ pub struct Route {
     pub lanes: usize,
     /// How messages are put together, if they are to be.
     pub batch: Option<Batch>,
+    /// How replies are waited for, where the senders of messages wait for them. Then nothing is
+    /// queued.
+    pub reply: Option<Reply>,
 }
 
 /// How messages are put together to one.
@@ -129,6 +132,17 @@ pub enum BatchFormat {
     Json,
     /// Each payload is one line of text; together they are lines.
     Lines,
+}
+
+/// How replies are waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// How long.
+    pub timeout: Duration,
+    /// How many are wanted; at least one.
+    pub gather: usize,
+    /// How many requests may be under way.
+    pub in_flight_max: usize,
 }
 
 /// One `to` of a route.

@@ -5,7 +5,7 @@ use transload_adapter::{
     units::{ByteSize, HumanDuration},
 };
 
-use super::model::{Configuration, Guarantee, Route};
+use super::model::{Configuration, Guarantee, Reply, Route};
 
 /// What a configuration amounts to, for people: adapters and where they listen or connect, routes
 /// with sources, patterns, targets, guarantee and queue, and what the guarantees mean.
@@ -36,9 +36,15 @@ pub fn overview(configuration: &Configuration) -> String {
     write_table(&mut text, &["ROUTE", "FROM", "MATCH", "TO", "GUARANTEE", "QUEUE"], &rows);
     let mut guarantees = Vec::new();
     for guarantee in [Guarantee::Stored, Guarantee::Delivered, Guarantee::BestEffort] {
-        if configuration.routes.iter().any(|route| route.guarantee == guarantee) {
+        let queued = |route: &Route| route.reply.is_none() && route.guarantee == guarantee;
+        if configuration.routes.iter().any(queued) {
             guarantees.push(vec![format!("{guarantee}:"), guarantee.explanation().to_owned()]);
         }
+    }
+    if configuration.routes.iter().any(|route| route.reply.is_some()) {
+        let explanation = "the sender gets the target's reply, or is told why there is none; \
+                           nothing is stored";
+        guarantees.push(vec!["reply:".to_owned(), explanation.to_owned()]);
     }
     text.push('\n');
     write_rows(&mut text, &guarantees);
@@ -76,7 +82,7 @@ fn route_rows(configuration: &Configuration, route: &Route) -> Vec<Vec<String>> 
                 from.clone(),
                 patterns.clone().collect::<Vec<_>>().join(", "),
                 to,
-                route.guarantee.to_string(),
+                route.reply.map_or_else(|| route.guarantee.to_string(), |_| "reply".to_owned()),
                 describe_queue(route),
             ]
         } else {
@@ -91,8 +97,21 @@ fn sources(configuration: &Configuration) -> usize {
     configuration.adapters.iter().filter(|adapter| adapter.prepared.source().receives).count()
 }
 
+/// How a route with `reply` waits, in place of its queue.
+fn waiting(reply: Reply) -> String {
+    let within = HumanDuration::from(reply.timeout);
+    let mut text = format!("none, up to {within}, {} in flight", reply.in_flight_max);
+    if reply.gather > 1 {
+        let _ = write!(text, ", gathers {}", reply.gather);
+    }
+    text
+}
+
 /// The queues of a route in a few words, such as `disk, 1000000 messages, 1GiB`.
 pub(crate) fn describe_queue(route: &Route) -> String {
+    if let Some(reply) = route.reply {
+        return waiting(reply);
+    }
     let settings: &QueueSettings = &route.queue;
     let storage = match settings.storage {
         Storage::Disk => "disk",

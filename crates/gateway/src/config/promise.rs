@@ -37,7 +37,8 @@ impl Check<'_> {
                 unconfirmed.push(target);
             }
         }
-        let nothing_to_keep = all_unaware && unconfirmed.len() == parts.targets.len();
+        let nothing_to_keep =
+            keys.reply.is_some() || all_unaware && unconfirmed.len() == parts.targets.len();
         let given = keys.guarantee.as_ref().map(|guarantee| *guarantee.get_ref());
         let guarantee = given.unwrap_or(if nothing_to_keep {
             Guarantee::BestEffort

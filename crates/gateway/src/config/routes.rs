@@ -242,6 +242,7 @@ impl<'a> Check<'a> {
         adapters: &Adapters<'a>,
     ) -> Option<Declared> {
         let (guarantee, queue) = self.promise(file, &parts, keys, adapters)?;
+        let reply = self.reply(file, &parts, keys, adapters);
         let Parts { name, place, from, patterns, targets, ordering, .. } = parts;
         let patterns = patterns.into_iter().map(|(pattern, _)| pattern).collect();
         let mut templates = Vec::new();
@@ -283,6 +284,7 @@ impl<'a> Check<'a> {
             ordered_by: ordering.ordered_by,
             lanes: ordering.lanes,
             batch: ordering.batch,
+            reply,
         };
         Some(Declared { route, place, templates, targets: target_places })
     }

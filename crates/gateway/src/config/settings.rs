@@ -119,6 +119,9 @@ pub(super) struct RouteKeys {
     /// Default: each message is sent by itself.
     #[schemars(with = "Option<BatchKeys>")]
     pub(super) batch: Option<Spanned<BatchKeys>>,
+    /// Sends the reply of the target back to the sender of each message.
+    #[schemars(with = "Option<ReplyKeys>")]
+    pub(super) reply: Option<Spanned<ReplyKeys>>,
 }
 
 /// How messages are put together: in order, up to whichever bound is reached first, and with
@@ -142,6 +145,25 @@ pub(super) struct BatchKeys {
     /// How payloads are joined. What does not fit the format goes to the dead letters by itself.
     /// Default: "json".
     pub(super) format: Option<BatchFormat>,
+}
+
+/// Sends the reply of the target back to the sender of each message. Nothing of such a route is
+/// stored: a caller gets a reply or is told why not.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Reply")]
+pub(super) struct ReplyKeys {
+    /// How long a reply is waited for. Default: "5s".
+    #[schemars(with = "Option<HumanDuration>")]
+    pub(super) timeout: Option<Spanned<HumanDuration>>,
+    /// How many replies are wanted. With 1 the first one wins, also among several targets; more
+    /// are gathered in a JSON array. Default: 1.
+    #[schemars(with = "Option<NonZeroU32>")]
+    pub(super) gather: Option<Spanned<NonZeroU32>>,
+    /// How many requests may wait for their replies; at this bound, callers are told to come again.
+    /// Default: 1000.
+    #[schemars(with = "Option<NonZeroU32>")]
+    pub(super) max_in_flight: Option<Spanned<NonZeroU32>>,
 }
 
 /// The bounds of a queue. At each bound, `when_full` says what happens; `max_age` drops.

@@ -80,16 +80,6 @@ async fn delivered_is_acknowledged_only_after_the_target_has_confirmed() {
 }
 
 #[tokio::test]
-async fn a_reply_goes_back_to_the_source() {
-    let between = Between::with_route("guarantee = \"delivered\"");
-    let reply = Box::new(Envelope::new(Origin::new("target", "fake", "answers"), "42"));
-    between.target.react([Reaction::Reply(reply.clone())]);
-    let fed = between.source.feed_text("questions", "?");
-    assert_eq!(fed.settled().await, Settlement::Replied(reply));
-    between.stop().await.unwrap();
-}
-
-#[tokio::test]
 async fn a_message_that_runs_in_a_circle_is_refused() {
     let between = Between::with_route("");
     let mut envelope = Envelope::new(Origin::new("source", "fake", "a"), "x");

@@ -6,6 +6,7 @@ mod letters;
 mod orphans;
 mod peer;
 mod repeats;
+mod requests;
 mod rules;
 mod stopping;
 mod trouble;

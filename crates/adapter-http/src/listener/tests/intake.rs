@@ -61,9 +61,15 @@ async fn each_verdict_has_its_status() {
             Settlement::Rejected { refusal: Refusal::Invalid, reason: "no JSON".into() }
         }
         "hooks/reply" => {
-            let reply = Envelope::new(Origin::new("a", "amqp", "b"), "answer").with_properties(
+            let mut reply = Envelope::new(Origin::new("a", "amqp", "b"), "answer").with_properties(
                 Properties { content_type: Some("text/x".into()), ..Properties::NONE },
             );
+            reply.headers.push("x-note", "hello");
+            Settlement::Replied(Box::new(reply))
+        }
+        "hooks/teapot" => {
+            let mut reply = Envelope::new(Origin::new("a", "mqtt", "b"), "short and stout");
+            reply.headers.push("Status", "418");
             Settlement::Replied(Box::new(reply))
         }
         _ => Settlement::Accepted,
@@ -75,6 +81,8 @@ async fn each_verdict_has_its_status() {
         ("full", 503, "retry-after: 1\r\n"),
         ("invalid", 422, "\"detail\":\"no JSON\""),
         ("reply", 200, "content-type: text/x\r\n"),
+        ("reply", 200, "x-note: hello\r\n"),
+        ("teapot", 418, "short and stout"),
     ] {
         let response = rig.request(&format!("POST /hooks/{path}"), "", "x").await;
         assert_eq!(status(&response), code, "{path}");

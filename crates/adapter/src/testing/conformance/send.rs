@@ -33,7 +33,7 @@ fn is_good(result: &Result<Sent, SendError>, confirms: bool) -> bool {
     match result {
         Ok(Sent::Confirmed) => confirms,
         Ok(Sent::Unconfirmed) => !confirms,
-        Ok(Sent::NoReceiver | Sent::Replied(_)) | Err(_) => false,
+        Ok(Sent::NoReceiver) | Err(_) => false,
     }
 }
 

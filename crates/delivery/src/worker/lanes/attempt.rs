@@ -249,15 +249,8 @@ impl Worker {
         if sent == Sent::NoReceiver {
             self.observer.count(Outcome::NoReceiver, count);
         }
-        let mut settlement = Some(match sent {
-            Sent::Replied(reply) if positions.len() == 1 => Settlement::Replied(reply),
-            // The answer to a batch is nobody's.
-            Sent::Replied(_) | Sent::Confirmed | Sent::Unconfirmed | Sent::NoReceiver => {
-                Settlement::Accepted
-            }
-        });
         for held in unit.members.drain(..) {
-            held.message.settle(settlement.take().unwrap_or(Settlement::Accepted));
+            held.message.settle(Settlement::Accepted);
         }
     }
 

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use transload_adapter::{
-    Adapter, ConnectError, Context, Endpoints, Lint, Secret, SourceCapabilities,
+    Adapter, ConnectError, Context, Endpoints, Lint, ReplyPath, Secret, SourceCapabilities,
     TargetCapabilities, units::HumanDuration,
 };
 
@@ -105,7 +105,7 @@ impl Adapter for Broker {
             receives: true,
             acknowledges: !config.careless,
             refuses: false,
-            replies: false,
+            replies: ReplyPath::None,
         }
     }
 
@@ -178,7 +178,12 @@ impl Adapter for Door {
     }
 
     fn source(_: &DoorConfig) -> SourceCapabilities {
-        SourceCapabilities { receives: true, acknowledges: true, refuses: true, replies: false }
+        SourceCapabilities {
+            receives: true,
+            acknowledges: true,
+            refuses: true,
+            replies: ReplyPath::None,
+        }
     }
 
     fn target(_: &DoorConfig, _: &DoorTarget) -> TargetCapabilities {

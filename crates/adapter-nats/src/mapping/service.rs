@@ -1,0 +1,71 @@
+//! The status of a reply, in the form that services and their callers know (ADR-32 of NATS).
+//!
+//! | reply | NATS |
+//! |---|---|
+//! | header `status` | header `status`; 400 and above also as `Nats-Service-Error-Code` |
+//! | header `transload-error` | also as `Nats-Service-Error`, which such a code needs |
+
+use async_nats::{HeaderMap, HeaderName, HeaderValue};
+use transload_envelope::{Headers, Value};
+
+use super::value;
+
+const STATUS: &str = "status";
+const ERROR: &str = "transload-error";
+const SERVICE_ERROR: &str = "Nats-Service-Error";
+const SERVICE_ERROR_CODE: &str = "Nats-Service-Error-Code";
+
+/// Adds what callers of services look for when the reply tells of an error.
+pub(crate) fn write_service_error(answer: &Headers, into: &mut HeaderMap) {
+    let status = answer.get_ignoring_case(STATUS).map(value::text);
+    let Some(code) = status.and_then(|text| text.parse::<u16>().ok()).filter(|code| *code >= 400)
+    else {
+        return;
+    };
+    let named = answer.get(ERROR).or_else(|| answer.get_ignoring_case(SERVICE_ERROR));
+    let description = named.map_or_else(|| format!("status {code}"), value::text);
+    into.insert(HeaderName::from_static(SERVICE_ERROR_CODE), HeaderValue::from(u64::from(code)));
+    if let Ok(description) = description.parse::<HeaderValue>() {
+        into.insert(HeaderName::from_static(SERVICE_ERROR), description);
+    }
+}
+
+/// Takes the status of a reply from a service's error code, if it has one.
+pub(crate) fn read_service_error(headers: &mut Headers) {
+    let Some(code) = headers.get_ignoring_case(SERVICE_ERROR_CODE).map(value::text) else {
+        return;
+    };
+    if let Ok(code) = code.parse::<i64>()
+        && headers.get_ignoring_case(STATUS).is_none()
+    {
+        headers.remove(SERVICE_ERROR_CODE);
+        headers.set(STATUS, Value::Int(code));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_told_both_ways() {
+        let mut answer = Headers::default();
+        let mut lines = HeaderMap::new();
+        answer.set("status", Value::Int(200));
+        write_service_error(&answer, &mut lines);
+        assert!(lines.is_empty());
+        answer.set("status", "504");
+        answer.set("transload-error", "timed-out");
+        write_service_error(&answer, &mut lines);
+        let line = |name: &str| lines.get(name).map(ToString::to_string);
+        assert_eq!(line("Nats-Service-Error-Code").as_deref(), Some("504"));
+        assert_eq!(line("Nats-Service-Error").as_deref(), Some("timed-out"));
+
+        let mut headers = Headers::default();
+        headers.push("Nats-Service-Error-Code", "404");
+        headers.push("Nats-Service-Error", "no such thing");
+        read_service_error(&mut headers);
+        assert_eq!(headers.get("status"), Some(&Value::Int(404)));
+        assert_eq!(headers.len(), 2);
+    }
+}
