@@ -17,4 +17,7 @@ mod topic;
 pub use client::{
     ClientConfig, ClientTarget, MqttClient, ProtocolVersion, Subscription, SubscriptionSettings,
 };
-pub use listener::{Addresses, Config as ListenerConfig, MqttListener, Target as ListenerTarget};
+pub use listener::{
+    Addresses, CertificateUser, Config as ListenerConfig, MqttListener, Permission,
+    Target as ListenerTarget, hash_line,
+};

@@ -9,6 +9,10 @@ pub enum Event {
     ConnectionClosed,
     /// A peer was turned away: limit, authentication, protocol.
     ConnectionRefused,
+    /// A peer's password or token was wrong.
+    LoginFailed,
+    /// A peer was not given a subscription: not allowed, or too many.
+    SubscriptionRefused,
     /// A peer broke its protocol.
     ProtocolError,
     /// A message was turned away before any rule saw it: too large, wrong type, not allowed.

@@ -20,6 +20,8 @@ Examples:
   transload test                      run the tests that stand in the rules file
   transload schema > transload.schema.json
                                       what editors need to complete and check adapters.toml
+  transload hash-password pump-1 >> users
+                                      ask for a password and add the user to a users file
   transload dead-letters list --route orders --older-than 1h
                                       what could not be delivered, whether the gateway runs or not
   transload dead-letters replay --route orders
@@ -94,6 +96,13 @@ pub(crate) enum Command {
     Test(Test),
     /// Print the JSON Schema of the rules file (draft 2020-12).
     Schema,
+    /// Make a line of a users file for the MQTT listener, `NAME:HASH`. The password is read from
+    /// standard input, up to the end of its first line.
+    HashPassword {
+        /// The user's name.
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
     /// Look at messages that could not be delivered, send them again, or drop them. Works on the
     /// running gateway, through its admin address, or on the files of a stopped one.
     #[command(subcommand)]

@@ -140,6 +140,10 @@ fn every_example_in_the_documents_is_sound() {
             fs::create_dir(folder.path().join("routes")).unwrap();
             write("routes/sample.toml", "[[route]]\nname = \"sample\"\nto = \"devices\"\n");
             write("password", "secret-of-the-example\n");
+            // Files that an adapter reads itself are relative to the working directory.
+            let users = folder.path().join("users");
+            write("users", "");
+            let example = example.replace("\"users\"", &format!("{users:?}"));
             write("adapters.toml", &whole_file(&example));
             let variables = |name: &str| (name == "AMQP_PASSWORD").then(|| "a-value".to_owned());
             let path = folder.path().join("adapters.toml");

@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 /// The configuration has faults.
 pub(crate) const FAULTS: u8 = 1;
+/// The command line cannot be understood.
+pub(crate) const NOT_UNDERSTOOD: u8 = 2;
 /// The gateway cannot start.
 pub(crate) const CANNOT_START: u8 = 3;
 /// A second signal stopped the gateway before it had finished.
@@ -17,6 +19,7 @@ pub(crate) const INCOMPLETE: u8 = 5;
 pub(crate) enum Outcome {
     Well,
     Faults,
+    NotUnderstood,
     CannotStart,
     Incomplete,
 }
@@ -26,6 +29,7 @@ impl From<Outcome> for ExitCode {
         match outcome {
             Outcome::Well => Self::SUCCESS,
             Outcome::Faults => Self::from(FAULTS),
+            Outcome::NotUnderstood => Self::from(NOT_UNDERSTOOD),
             Outcome::CannotStart => Self::from(CANNOT_START),
             Outcome::Incomplete => Self::from(INCOMPLETE),
         }

@@ -7,6 +7,7 @@ mod check;
 mod documents;
 mod exit;
 mod explain;
+mod hash_password;
 mod logging;
 mod operate;
 mod paint;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Some(Command::Explain(wanted)) => explain::explain(&arguments, wanted),
         Some(Command::Test(wanted)) => test::test(&arguments, wanted),
         Some(Command::Schema) => schema::schema(),
+        Some(Command::HashPassword { name }) => hash_password::hash_password(name),
         Some(Command::DeadLetters(command)) => {
             operate::operate(&arguments, operate::Command::DeadLetters(command))
         }

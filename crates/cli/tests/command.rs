@@ -2,8 +2,9 @@
 
 use std::{
     fs,
+    io::Write as _,
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 /// Ten faults, each on a line of its own.
@@ -76,6 +77,28 @@ fn warnings_are_faults_when_they_are_to_be() {
     assert!(shown.contains("warning: route `none` never gets a message"), "{shown}");
     let output = transload(folder.path(), &["check", "--config", "other.toml", "--strict"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
+}
+
+#[test]
+fn a_password_becomes_a_line_of_a_users_file() {
+    for (name, typed, code) in
+        [("pump-1", "secret\n", 0), ("a:b", "secret\n", 2), ("pump-1", "\n", 2), ("pump-1", "", 2)]
+    {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_transload"))
+            .args(["hash-password", name])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A program that has refused the name already does not read the password.
+        let _ = child.stdin.take().unwrap().write_all(typed.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{name} {typed:?} {output:?}");
+        let line = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(line.starts_with("pump-1:$argon2id$v=19$"), code == 0, "{line}");
+        assert!(!line.contains("secret"), "{line}");
+    }
 }
 
 #[test]

@@ -371,10 +371,12 @@ impl DeliveryObserver for DestinationMetrics {
     }
 }
 
-const EVENTS: [Event; 9] = [
+const EVENTS: [Event; 11] = [
     Event::ConnectionOpened,
     Event::ConnectionClosed,
     Event::ConnectionRefused,
+    Event::LoginFailed,
+    Event::SubscriptionRefused,
     Event::ProtocolError,
     Event::MessageRefused,
     Event::MessageDropped,
@@ -388,6 +390,8 @@ fn event_name(event: Event) -> &'static str {
         Event::ConnectionOpened => "connection_opened",
         Event::ConnectionClosed => "connection_closed",
         Event::ConnectionRefused => "connection_refused",
+        Event::LoginFailed => "login_failed",
+        Event::SubscriptionRefused => "subscription_refused",
         Event::ProtocolError => "protocol_error",
         Event::MessageRefused => "message_refused",
         Event::MessageDropped => "message_dropped",

@@ -14,7 +14,10 @@ impl Reason {
     pub(crate) const IMPLEMENTATION_SPECIFIC: Self = Self(0x83);
     pub(crate) const UNSUPPORTED_VERSION: Self = Self(0x84);
     pub(crate) const CLIENT_ID_NOT_VALID: Self = Self(0x85);
+    pub(crate) const BAD_USER_NAME_OR_PASSWORD: Self = Self(0x86);
+    pub(crate) const NOT_AUTHORIZED: Self = Self(0x87);
     pub(crate) const SERVER_UNAVAILABLE: Self = Self(0x88);
+    pub(crate) const SERVER_BUSY: Self = Self(0x89);
     pub(crate) const SERVER_SHUTTING_DOWN: Self = Self(0x8B);
     pub(crate) const BAD_AUTHENTICATION_METHOD: Self = Self(0x8C);
     pub(crate) const KEEP_ALIVE_TIMEOUT: Self = Self(0x8D);
@@ -39,8 +42,8 @@ impl Reason {
             Self::SUCCESS => 0,
             Self::UNSUPPORTED_VERSION => 1,
             Self::CLIENT_ID_NOT_VALID => 2,
-            Self(0x86) => 4,
-            Self(0x87 | 0x8A | 0x8C) => 5,
+            Self::BAD_USER_NAME_OR_PASSWORD => 4,
+            Self::NOT_AUTHORIZED | Self::BAD_AUTHENTICATION_METHOD | Self(0x8A) => 5,
             _ => 3,
         }
     }

@@ -8,9 +8,11 @@ use transload_adapter::{
     store::{Append, AppendTo, QueueId, QueueSettings, Storage, StoreError},
 };
 use transload_envelope::{Arguments, Envelope, Origin, Text, Timestamp};
+use transload_listen::Tls;
 use transload_routing::{Index, Pattern};
 
 use super::{
+    access::{self, Access},
     config::Config,
     outgoing::InFlight,
     persist::SessionTable,
@@ -28,6 +30,9 @@ use crate::{codec::QoS, mapping, message::Message};
 pub(super) struct Broker {
     pub(super) config: Arc<Config>,
     pub(super) context: Context,
+    /// Who is let in.
+    pub(super) access: Access,
+    pub(super) tls: Option<Tls>,
     /// What the routes want.
     interest: ArcSwap<Index<usize>>,
     /// To the gateway.
@@ -56,6 +61,7 @@ impl Broker {
     pub(super) async fn new(
         config: Arc<Config>,
         context: Context,
+        (access, tls): (Access, Option<Tls>),
         deliveries: mpsc::Sender<Delivery>,
     ) -> Result<Arc<Self>, StoreError> {
         let name = format!("mqtt/{}", context.name);
@@ -75,6 +81,8 @@ impl Broker {
             closing: CancellationToken::new(),
             config,
             context,
+            access,
+            tls,
         });
         broker.restore().await?;
         Ok(broker)
@@ -82,7 +90,7 @@ impl Broker {
 
     async fn restore(self: &Arc<Self>) -> Result<(), StoreError> {
         for (client_id, stored) in self.table.load() {
-            let session = self.session(client_id, true)?;
+            let session = self.session(client_id, stored.user, true)?;
             for (filter, subscription) in stored.subscriptions.values() {
                 self.subscriptions.add(filter, &session, *subscription, &self.context).await?;
             }
@@ -100,6 +108,7 @@ impl Broker {
     pub(super) fn session(
         &self,
         client_id: Text,
+        user: Option<Text>,
         outlives: bool,
     ) -> Result<Arc<Session>, StoreError> {
         let queue = if outlives {
@@ -112,7 +121,7 @@ impl Broker {
             messages_max: self.config.max_queued_messages,
             bytes_max: self.config.max_queued_bytes.as_usize(),
         };
-        Ok(Arc::new(Session::new(client_id, queue, bound)))
+        Ok(Arc::new(Session::new(client_id, user, queue, bound)))
     }
 
     /// How long a session is kept that the client wants kept for so long.
@@ -129,6 +138,24 @@ impl Broker {
                 interest = updates.changed() => interest,
             };
             self.interest.store(Arc::new(index(&interest)));
+            self.reload().await;
+        }
+    }
+
+    /// Reads the files that the settings name again. A fault in one of them changes nothing.
+    async fn reload(&self) {
+        let adapter = &self.context.name;
+        if let Some(tls) = self.tls.clone() {
+            match self.context.tasks.spawn_blocking(move || tls.reload()).await {
+                Ok(Ok(())) => tracing::info!(%adapter, "The certificates were read again."),
+                Ok(Err(fault)) => {
+                    tracing::error!(%adapter, %fault, "The certificates of before stay.");
+                }
+                Err(error) => tracing::error!(%adapter, %error, "No certificate was read."),
+            }
+        }
+        if let Some(file) = self.config.users_file.clone() {
+            access::reload(self, file).await;
         }
     }
 

@@ -1,4 +1,7 @@
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -6,7 +9,10 @@ use transload_adapter::{
     Lint,
     units::{ByteSize, HumanDuration},
 };
+use transload_listen::TlsSettings;
 use transload_routing::Pattern;
+
+use super::access::{self, Permission, lint_permissions};
 
 /// A listener that MQTT devices connect to: a broker of its own, 3.1.1 and 5 on one port.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -20,6 +26,19 @@ pub struct Config {
     #[serde(default)]
     pub websocket: Option<SocketAddr>,
 
+    /// TLS on `listen` and `websocket`. With `client_ca_file`, clients prove with a certificate who
+    /// they are.
+    #[serde(default)]
+    pub tls: Option<TlsSettings>,
+
+    /// One more address for MQTT over TCP, without TLS where `listen` speaks it.
+    #[serde(default)]
+    pub plain: Option<SocketAddr>,
+
+    /// What of a client's certificate is the name of its user.
+    #[serde(default)]
+    pub certificate_user: CertificateUser,
+
     /// Whether devices hear each other by their subscriptions, without any route. When false, what
     /// they publish goes to routes only.
     #[serde(default = "yes")]
@@ -30,9 +49,35 @@ pub struct Config {
     #[serde(default)]
     pub insecure_without_authentication: bool,
 
+    /// A file of the users that may log in, one a line, as `transload hash-password NAME` makes it.
+    /// With it, every client has to log in that shows no certificate. It is read again when it changes: connections of users
+    /// that are gone from it end, all others stay.
+    #[serde(default)]
+    pub users_file: Option<PathBuf>,
+
+    /// Whether clients that do not say who they are are let in although others log in, with a
+    /// password or a certificate.
+    #[serde(default)]
+    pub anonymous: bool,
+
+    /// Who may publish and subscribe to what. Without entries, everybody who is let in may do
+    /// everything; with entries, what none allows is denied, and a client that none is for is not
+    /// let in.
+    #[serde(default)]
+    pub permissions: Vec<Permission>,
+
+    /// How many logins may wait for the check of their password; one more is told to come back.
+    #[serde(default = "defaults::max_logins")]
+    pub max_logins: usize,
+
     /// How many clients may be connected at once; one more is closed at once.
     #[serde(default = "defaults::max_connections")]
     pub max_connections: usize,
+
+    /// How many of them may come from one IPv4 address or one IPv6 network of 64 bits; without it,
+    /// as many as in all.
+    #[serde(default)]
+    pub max_connections_per_address: Option<usize>,
 
     /// The largest MQTT packet that is taken, header and properties included.
     #[serde(default = "defaults::max_packet_bytes")]
@@ -89,6 +134,27 @@ pub struct Config {
     pub connect_timeout: HumanDuration,
 }
 
+impl Config {
+    /// Whether clients are asked who they are.
+    pub(super) fn asks(&self) -> bool {
+        let by_certificate = |tls: &TlsSettings| tls.client_ca_file.is_some();
+        self.users_file.is_some() || self.tls.as_ref().is_some_and(by_certificate)
+    }
+}
+
+/// What of a certificate names a user.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CertificateUser {
+    /// The common name of the subject.
+    #[default]
+    CommonName,
+    /// The first alternative name.
+    AlternativeName,
+    /// The whole subject, such as `O=Factory, CN=press-1`.
+    Subject,
+}
+
 /// A target of a route: subscribers of the listener.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -116,6 +182,9 @@ fn yes() -> bool {
 mod defaults {
     use super::{ByteSize, HumanDuration};
 
+    pub(super) fn max_logins() -> usize {
+        1_000
+    }
     pub(super) fn max_connections() -> usize {
         10_000
     }
@@ -161,31 +230,21 @@ const PACKET_BYTES_MIN: u64 = 256;
 const PACKET_BYTES_MAX: u64 = 268_435_455 + 5;
 
 pub(super) fn lint(config: &Config) -> Vec<Lint> {
-    let mut lints = Vec::new();
-    let addresses = [("listen", Some(config.listen)), ("websocket", config.websocket)];
-    for (key, address) in addresses {
-        let Some(address) = address else { continue };
-        if !is_loopback(address.ip()) && !config.insecure_without_authentication {
-            lints.push(
-                Lint::error(
-                    key,
-                    format!("{address} is reachable from other machines, and anyone may publish"),
-                )
-                .with_help(
-                    "listen on 127.0.0.1, or write `insecure_without_authentication = true` \
-                     where the network itself keeps strangers out",
-                ),
-            );
-        }
+    let mut lints = lint_addresses(config);
+    lints.extend(lint_files(config));
+    if config.anonymous && !config.asks() {
+        lints.push(
+            Lint::warning("anonymous", "nobody is asked who they are anyway")
+                .with_help("name a `users_file` or a `tls.client_ca_file`, or leave the key out"),
+        );
     }
-    if config.websocket == Some(config.listen) && config.listen.port() != 0 {
-        lints.push(Lint::error("websocket", "the address is the same as `listen`"));
-    }
+    lints.extend(lint_permissions(&config.permissions, config.asks()));
     let bytes = config.max_packet_bytes.get();
     if !(PACKET_BYTES_MIN..=PACKET_BYTES_MAX).contains(&bytes) {
         lints.push(Lint::error("max_packet_bytes", "must be between 256 bytes and 256 MiB"));
     }
     for (key, is_zero) in [
+        ("max_logins", config.max_logins == 0),
         ("max_connections", config.max_connections == 0),
         ("receive_maximum", config.receive_maximum == 0),
         ("max_in_flight", config.max_in_flight == 0),
@@ -203,6 +262,55 @@ pub(super) fn lint(config: &Config) -> Vec<Lint> {
         lints.push(
             Lint::error("keep_alive_max", "must be at least one second")
                 .with_help("leave the key out to let clients choose"),
+        );
+    }
+    lints
+}
+
+/// Checks who can reach which address.
+fn lint_addresses(config: &Config) -> Vec<Lint> {
+    let mut lints = Vec::new();
+    let mut taken = Vec::new();
+    let tls = config.tls.is_some();
+    for (key, address, encrypted) in [
+        ("listen", Some(config.listen), tls),
+        ("websocket", config.websocket, tls),
+        ("plain", config.plain, false),
+    ] {
+        let Some(address) = address else { continue };
+        if address.port() != 0 && taken.contains(&address) {
+            lints.push(Lint::error(key, "the address is taken by another key of this adapter"));
+        }
+        taken.push(address);
+        if is_loopback(address.ip()) || config.insecure_without_authentication {
+            continue;
+        }
+        if !config.asks() || config.anonymous {
+            let what = "reachable from other machines, and anyone may publish";
+            lints.push(Lint::error(key, format!("{address} is {what}")).with_help(
+                "listen on 127.0.0.1, name a `users_file` without `anonymous`, or write \
+                 `insecure_without_authentication = true` where the network itself keeps \
+                 strangers out",
+            ));
+        } else if !encrypted {
+            lints.push(
+                Lint::warning(key, format!("passwords and messages go to {address} unencrypted"))
+                    .with_help("add `tls`, and keep `plain` addresses on 127.0.0.1"),
+            );
+        }
+    }
+    lints
+}
+
+/// Checks the files that the settings name.
+fn lint_files(config: &Config) -> Vec<Lint> {
+    let mut lints: Vec<_> = config.tls.iter().flat_map(|tls| tls.lint("tls")).collect();
+    if let Some(file) = &config.users_file
+        && let Err(fault) = access::check_users(file)
+    {
+        lints.push(
+            Lint::error("users_file", fault.to_string())
+                .with_help("`transload hash-password NAME` makes a line of it"),
         );
     }
     lints
@@ -247,6 +355,8 @@ fn is_loopback(ip: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use transload_adapter::Severity;
+
     use super::*;
 
     fn config(more: &str) -> Config {
@@ -260,12 +370,34 @@ mod tests {
             ("websocket = \"[::1]:0\"", None),
             ("websocket = \"0.0.0.0:9001\"", Some("websocket")),
             ("websocket = \"0.0.0.0:9001\"\ninsecure_without_authentication = true", None),
+            ("plain = \"0.0.0.0:9001\"", Some("plain")),
+            ("plain = \"127.0.0.1:9\"\nwebsocket = \"127.0.0.1:9\"", Some("plain")),
+            ("users_file = \"/no/such/file\"", Some("users_file")),
+            (
+                "tls = { certificate_file = \"/no\", key_file = \"/no\" }",
+                Some("tls.certificate_file"),
+            ),
+            ("anonymous = true", Some("anonymous")),
+            ("permissions = [{ publish = [\"a/#/b\"] }]", Some("permissions.0.publish.0")),
             ("receive_maximum = 0", Some("receive_maximum")),
             ("max_packet_bytes = \"1GiB\"", Some("max_packet_bytes")),
             ("keep_alive_max = \"10ms\"", Some("keep_alive_max")),
         ] {
             let found = lint(&config(text));
             assert_eq!(found.first().map(|lint| &*lint.path), key, "{text}");
+        }
+    }
+
+    #[test]
+    fn open_addresses_need_users_or_a_word() {
+        let folder = tempfile::tempdir().unwrap();
+        let users = folder.path().join("users");
+        std::fs::write(&users, "").unwrap();
+        let users = format!("users_file = {users:?}\nwebsocket = \"0.0.0.0:9001\"\n");
+        for (more, severity) in [("", Severity::Warning), ("anonymous = true", Severity::Error)] {
+            let found = lint(&config(&format!("{users}{more}")));
+            let found: Vec<_> = found.iter().map(|lint| (&*lint.path, lint.severity)).collect();
+            assert_eq!(found, [("websocket", severity)], "{more}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! The device listener: an MQTT broker of our own, 3.1.1 and 5 on one port.
 
+mod access;
 mod broker;
 mod config;
 mod connection;
@@ -26,10 +27,16 @@ use transload_adapter::{
     Adapter, ConnectError, Context, Endpoints, Event, Interest, Lint, ReplyPath,
     SourceCapabilities, TargetCapabilities,
 };
-use transload_listen::{Bound, Connection, Places, Refused, Serve, Settings};
+use transload_listen::{Bound, Connection, Places, Refused, Serve, Settings, Tls};
 
-pub use self::config::{Config, Target};
-use self::{broker::Broker, inbound::DeviceInbound, outbound::DeviceOutbound};
+use self::{
+    access::Access, broker::Broker, connection::Peer, inbound::DeviceInbound,
+    outbound::DeviceOutbound,
+};
+pub use self::{
+    access::{Permission, hash_line},
+    config::{CertificateUser, Config, Target},
+};
 
 /// How many messages may wait between all connections and the gateway.
 const DELIVERIES_MAX: usize = 1024;
@@ -61,10 +68,11 @@ impl Adapter for MqttListener {
     }
 
     fn describe(config: &Config) -> String {
-        match config.websocket {
-            Some(websocket) => format!("{}, WebSocket {websocket}", config.listen),
-            None => config.listen.to_string(),
-        }
+        let mut places = vec![config.listen.to_string()];
+        places.extend(config.websocket.map(|websocket| format!("WebSocket {websocket}")));
+        places.extend(config.tls.as_ref().map(|_| "TLS".into()));
+        places.extend(config.plain.map(|plain| format!("without TLS {plain}")));
+        places.join(", ")
     }
 
     fn describe_target(_: &Config, target: &Target) -> String {
@@ -119,6 +127,8 @@ pub struct Addresses {
     pub tcp: SocketAddr,
     /// MQTT over WebSocket, where there is such an address.
     pub websocket: Option<SocketAddr>,
+    /// MQTT over TCP without TLS, where there is an address of its own for it.
+    pub plain: Option<SocketAddr>,
 }
 
 impl MqttListener {
@@ -131,13 +141,22 @@ impl MqttListener {
         let addresses = Addresses {
             tcp: sockets.tcp.address(),
             websocket: sockets.websocket.as_ref().map(Bound::address),
+            plain: sockets.plain.as_ref().map(Bound::address),
         };
         let (sender, deliveries) = mpsc::channel(DELIVERIES_MAX);
-        let broker = Broker::new(config, context.clone(), sender)
+        let unusable = |reason| ConnectError::Unusable { reason };
+        let access = Access::open(&config, &context.tasks).map_err(unusable)?;
+        let tls = config.tls.as_ref().map(|tls| Tls::new(tls, &[])).transpose();
+        let tls = tls.map_err(|fault| unusable(format!("`tls`: {fault}").into()))?;
+        let users_file = config.users_file.clone();
+        let broker = Broker::new(config, context.clone(), (access, tls), sender)
             .await
             .map_err(|error| ConnectError::Unreachable(Box::new(error)))?;
         context.tasks.spawn(Arc::clone(&broker).keep_time());
         context.tasks.spawn(Arc::clone(&broker).follow_updates());
+        if let Some(file) = users_file {
+            context.tasks.spawn(access::watch(Arc::clone(&broker), file));
+        }
         listen(&broker, sockets);
         let closing = Arc::new(broker.closing.clone().drop_guard());
         let inbound = DeviceInbound::new(deliveries, context.stop.clone(), Arc::clone(&closing));
@@ -156,6 +175,7 @@ type Closing = Arc<DropGuard>;
 struct Sockets {
     tcp: Bound,
     websocket: Option<Bound>,
+    plain: Option<Bound>,
 }
 
 async fn open(config: &Config) -> Result<Sockets, ConnectError> {
@@ -164,28 +184,41 @@ async fn open(config: &Config) -> Result<Sockets, ConnectError> {
             .await
             .map_err(|error| ConnectError::Unusable { reason: error.to_string().into() })
     };
-    let websocket = match config.websocket {
-        Some(address) => Some(bind(address).await?),
-        None => None,
+    let optional = async |address: Option<SocketAddr>| match address {
+        Some(address) => bind(address).await.map(Some),
+        None => Ok(None),
     };
-    Ok(Sockets { tcp: bind(config.listen).await?, websocket })
+    Ok(Sockets {
+        tcp: bind(config.listen).await?,
+        websocket: optional(config.websocket).await?,
+        plain: optional(config.plain).await?,
+    })
 }
 
 fn listen(broker: &Arc<Broker>, sockets: Sockets) {
     let stop = accepting(broker);
     let settings = Settings {
-        places: Places::new(broker.config.max_connections, broker.config.max_connections),
-        tls: None,
+        places: Places::new(
+            broker.config.max_connections,
+            broker.config.max_connections_per_address.unwrap_or(usize::MAX),
+        ),
+        tls: broker.tls.clone(),
         stop,
         tasks: broker.context.tasks.clone(),
     };
     let name = &broker.context.name;
-    tracing::info!(adapter = %name, address = %sockets.tcp.address(), "Listening for MQTT.");
+    let tls = broker.tls.is_some();
+    tracing::info!(adapter = %name, address = %sockets.tcp.address(), tls, "Listening for MQTT.");
     let tcp = Arc::new(Tcp(Arc::clone(broker)));
-    settings.tasks.spawn(transload_listen::serve(sockets.tcp, settings.clone(), tcp));
+    settings.tasks.spawn(transload_listen::serve(sockets.tcp, settings.clone(), Arc::clone(&tcp)));
+    if let Some(plain) = sockets.plain {
+        tracing::info!(adapter = %name, address = %plain.address(), tls = false, "Listening for MQTT.");
+        let settings = Settings { tls: None, ..settings.clone() };
+        settings.tasks.spawn(transload_listen::serve(plain, settings.clone(), tcp));
+    }
     if let Some(websocket) = sockets.websocket {
         let address = websocket.address();
-        tracing::info!(adapter = %name, %address, "Listening for MQTT over WebSocket.");
+        tracing::info!(adapter = %name, %address, tls, "Listening for MQTT over WebSocket.");
         let server = Arc::new(WebSocket(Arc::clone(broker)));
         settings.tasks.spawn(transload_listen::serve(websocket, settings.clone(), server));
     }
@@ -223,8 +256,8 @@ struct Tcp(Arc<Broker>);
 
 impl Serve for Tcp {
     async fn serve(self: Arc<Self>, connection: Connection) {
-        let Connection { stream, peer, place, .. } = connection;
-        connection::serve(Arc::clone(&self.0), Box::new(stream), peer).await;
+        let Connection { stream, peer: address, identity, place } = connection;
+        connection::serve(Arc::clone(&self.0), Box::new(stream), Peer { address, identity }).await;
         drop(place);
     }
 
@@ -237,12 +270,15 @@ struct WebSocket(Arc<Broker>);
 
 impl Serve for WebSocket {
     async fn serve(self: Arc<Self>, connection: Connection) {
-        let Connection { stream, peer, place, .. } = connection;
+        let Connection { stream, peer, identity, place } = connection;
         let broker = &self.0;
         let bytes_max = broker.config.max_packet_bytes.as_usize();
         let handshake = websocket::accept(stream, bytes_max);
         match tokio::time::timeout(broker.config.connect_timeout.get(), handshake).await {
-            Ok(Ok(wire)) => connection::serve(Arc::clone(broker), Box::new(wire), peer).await,
+            Ok(Ok(wire)) => {
+                let peer = Peer { address: peer, identity };
+                connection::serve(Arc::clone(broker), Box::new(wire), peer).await;
+            }
             Ok(Err(error)) => {
                 broker.count(Event::ConnectionRefused, 1);
                 tracing::info!(%peer, %error, "A WebSocket handshake failed.");
@@ -274,5 +310,11 @@ mod tests {
         let text = MqttListener::describe_target(&config, &target);
         assert_eq!(text, "topic a/{b}, QoS 2, retained");
         assert_eq!(MqttListener::describe(&config), "127.0.0.1:1883");
+        let config = toml::from_str(
+            "listen = \"[::1]:8883\"\nwebsocket = \"[::1]:443\"\nplain = \"127.0.0.1:1883\"\n\
+             tls = { certificate_file = \"c\", key_file = \"k\" }",
+        );
+        let text = MqttListener::describe(&config.unwrap());
+        assert_eq!(text, "[::1]:8883, WebSocket [::1]:443, TLS, without TLS 127.0.0.1:1883");
     }
 }

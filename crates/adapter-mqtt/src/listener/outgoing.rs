@@ -77,6 +77,16 @@ impl InFlight {
         self.sent.iter()
     }
 
+    /// Takes out what was sent and may not be sent again.
+    pub(super) fn forbid(&mut self, forbidden: impl Fn(&str) -> bool) -> Vec<Sent> {
+        let (out, stays): (Vec<_>, _) =
+            std::mem::take(&mut self.sent).into_iter().partition(|sent| {
+                sent.stage == Stage::Published && forbidden(&sent.queued.message.topic)
+            });
+        self.sent = stays.into();
+        out
+    }
+
     /// The client has gone: gives the messages of shared subscriptions back, but for those of
     /// `QoS` 2, which may have arrived and must not go to another client [MQTT-4.8.2-6].
     pub(super) fn release_shared(&mut self) {

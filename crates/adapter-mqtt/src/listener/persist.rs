@@ -9,10 +9,11 @@ use crate::{codec::SubscribeOptions, topic::Filter};
 
 /// The sessions that outlive their connections, and their subscriptions, in the store.
 ///
-/// Two kinds of entries, version 1:
+/// Two kinds of entries:
 ///
 /// ```text
-/// key: client id                  value: 1, seconds that the session is kept (8 bytes)
+/// key: client id                  value: 2, seconds that the session is kept (8 bytes), user (rest)
+///                                 value: 1, seconds that the session is kept (8 bytes)
 /// key: client id, U+0000, filter  value: 1, options byte of SUBSCRIBE, subscription id (4 bytes, 0: none)
 /// ```
 ///
@@ -24,11 +25,14 @@ pub(super) struct SessionTable {
 }
 
 const FORMAT: u8 = 1;
+/// Of a session that has a user, who has a name.
+const FORMAT_USER: u8 = 2;
 
 /// A session as it was stored.
 #[derive(Debug)]
 pub(super) struct Stored {
     pub(super) keep_for: Duration,
+    pub(super) user: Option<Text>,
     pub(super) subscriptions: BTreeMap<Text, (Filter, Subscription)>,
 }
 
@@ -53,10 +57,12 @@ impl SessionTable {
         &self,
         client_id: &Text,
         keep_for: Duration,
+        user: Option<&Text>,
     ) -> Result<(), StoreError> {
-        let mut value = BytesMut::with_capacity(9);
-        value.put_u8(FORMAT);
+        let mut value = BytesMut::with_capacity(9 + user.map_or(0, |user| user.len()));
+        value.put_u8(if user.is_some() { FORMAT_USER } else { FORMAT });
         value.put_u64(keep_for.as_secs());
+        value.extend_from_slice(user.map_or(&[], |user| user.as_bytes()));
         self.table.put(client_id.as_bytes().clone(), value.freeze()).await
     }
 
@@ -96,14 +102,20 @@ fn subscription_key(client_id: &Text, filter: &Text) -> Bytes {
 
 fn load_entry(sessions: &mut BTreeMap<Text, Stored>, key: Bytes, mut value: Bytes) -> Option<()> {
     let key = Text::try_from(key).ok()?;
-    if value.try_get_u8().ok()? != FORMAT {
-        return None;
-    }
+    let format = value.try_get_u8().ok()?;
     let Some((client_id, filter)) = key.split_once('\0') else {
         let keep_for = Duration::from_secs(value.try_get_u64().ok()?);
-        sessions.insert(key, Stored { keep_for, subscriptions: BTreeMap::new() });
+        let user = match format {
+            FORMAT => None,
+            FORMAT_USER => Some(Text::try_from(value).ok()?),
+            _ => return None,
+        };
+        sessions.insert(key, Stored { keep_for, user, subscriptions: BTreeMap::new() });
         return Some(());
     };
+    if format != FORMAT {
+        return None;
+    }
     let options = SubscribeOptions::from_byte(value.try_get_u8().ok()?)?;
     let id = Some(value.try_get_u32().ok()?).filter(|id| *id > 0);
     let session = sessions.get_mut(client_id)?;

@@ -1,7 +1,7 @@
 use std::{
     collections::VecDeque,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use tokio::sync::Notify;
@@ -69,6 +69,8 @@ pub(super) enum Offer {
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) client_id: Text,
+    /// Whose it is; nobody's until somebody has proved who they are.
+    user: OnceLock<Text>,
     /// Of a session that outlives its connections.
     pub(super) queue: Option<Arc<dyn Queue>>,
     /// Something is in the outbox.
@@ -94,8 +96,30 @@ struct Outbox {
 }
 
 impl Session {
-    pub(super) fn new(client_id: Text, queue: Option<Arc<dyn Queue>>, bound: Bound) -> Self {
-        Self { client_id, queue, wake: Notify::new(), bound, outbox: Mutex::new(Outbox::default()) }
+    pub(super) fn new(
+        client_id: Text,
+        user: Option<Text>,
+        queue: Option<Arc<dyn Queue>>,
+        bound: Bound,
+    ) -> Self {
+        let user = user.map_or_else(OnceLock::new, OnceLock::from);
+        let outbox = Mutex::new(Outbox::default());
+        Self { client_id, user, queue, wake: Notify::new(), bound, outbox }
+    }
+
+    /// Whose it is.
+    pub(super) fn user(&self) -> Option<&Text> {
+        self.user.get()
+    }
+
+    /// Whether this user, or somebody who is none, may have the session of this name.
+    pub(super) fn may_be_taken_by(&self, user: Option<&Text>) -> bool {
+        self.user().is_none_or(|owner| Some(owner) == user)
+    }
+
+    /// The session is this user's from now on, unless it is somebody's already.
+    pub(super) fn belongs_to(&self, user: &Text) {
+        self.user.get_or_init(|| user.clone());
     }
 
     /// Puts a message into the outbox.

@@ -1,6 +1,9 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -61,6 +64,10 @@ enum Holder {
 pub(super) struct Signals {
     /// Asks the holder to go.
     pub(super) leave: CancellationToken,
+    /// Whether its user came in by a password.
+    pub(super) by_password: Arc<AtomicBool>,
+    /// Whether it is to go since its user is not known any more.
+    dismissed: Arc<AtomicBool>,
     /// Tells that it has gone.
     gone: CancellationToken,
 }
@@ -110,6 +117,8 @@ pub(super) enum Found {
     New(Claim),
     /// There are as many sessions as may be.
     TooMany,
+    /// It is another user's.
+    NotYours,
 }
 
 impl Sessions {
@@ -147,6 +156,9 @@ impl Sessions {
                 let holder = Holder::Claimed(signals.clone());
                 place.insert(Held { session: Arc::clone(new), holder });
                 Ok(Found::New(self.claim(Arc::clone(new), Box::default(), signals)))
+            }
+            Entry::Occupied(held) if !held.get().session.may_be_taken_by(new.user()) => {
+                Ok(Found::NotYours)
             }
             Entry::Occupied(mut held) => {
                 let held = held.get_mut();
@@ -201,6 +213,23 @@ impl Sessions {
         self.entries().insert(client_id, Held { session, holder });
     }
 
+    /// Asks all connections to go whose user is not welcome any more; returns how many. Their
+    /// sessions stay.
+    pub(super) fn dismiss(&self, unwelcome: impl Fn(&Text) -> bool) -> usize {
+        let mut count = 0;
+        for held in self.entries().values() {
+            if let Holder::Claimed(signals) = &held.holder
+                && signals.by_password.load(Ordering::Relaxed)
+                && held.session.user().is_some_and(&unwelcome)
+            {
+                signals.dismissed.store(true, Ordering::Relaxed);
+                signals.leave.cancel();
+                count += 1;
+            }
+        }
+        count
+    }
+
     /// The clients for which something is due, and when to look again.
     pub(super) fn due(&self) -> (Vec<Text>, Option<Instant>) {
         let mut timers = self.timers();
@@ -245,7 +274,7 @@ impl Sessions {
         };
         match self.found(Arc::clone(&held.session), *offline, signals) {
             Found::Old { claim, will, .. } => Some((claim, will)),
-            Found::New(_) | Found::TooMany => None,
+            Found::New(_) | Found::TooMany | Found::NotYours => None,
         }
     }
 
@@ -280,6 +309,13 @@ impl Sessions {
 
     fn timers(&self) -> MutexGuard<'_, Timers> {
         self.timers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Signals {
+    /// Whether the holder is to go since its user is not known any more.
+    pub(super) fn is_dismissed(&self) -> bool {
+        self.dismissed.load(Ordering::Relaxed)
     }
 }
 

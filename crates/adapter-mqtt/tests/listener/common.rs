@@ -21,7 +21,7 @@ use transload_adapter::{
     Context, Delivery, Destination, Endpoints, Event, Interest, Observer, SendError, Sent,
     Settlement, store::Store,
 };
-use transload_adapter_mqtt::{ListenerTarget, MqttListener};
+use transload_adapter_mqtt::{Addresses, ListenerTarget, MqttListener};
 use transload_delivery::MemoryStore;
 use transload_envelope::{Envelope, Origin, Outgoing};
 
@@ -58,6 +58,7 @@ impl Observer for Counts {
 pub(crate) struct Listener {
     pub(crate) address: SocketAddr,
     pub(crate) websocket: Option<SocketAddr>,
+    pub(crate) plain: Option<SocketAddr>,
     pub(crate) context: Context,
     pub(crate) counts: Arc<Counts>,
     pub(crate) endpoints: Endpoints<ListenerTarget>,
@@ -83,8 +84,8 @@ pub(crate) async fn start_with(settings: &str, store: Arc<dyn Store>) -> Listene
         observer: Arc::clone(&counts) as Arc<dyn Observer>,
     };
     let (endpoints, addresses) = MqttListener::open(config, context.clone()).await.unwrap();
-    let (address, websocket) = (addresses.tcp, addresses.websocket);
-    Listener { address, websocket, context, counts, endpoints }
+    let Addresses { tcp: address, websocket, plain } = addresses;
+    Listener { address, websocket, plain, context, counts, endpoints }
 }
 
 impl Listener {

@@ -7,6 +7,8 @@
 )]
 
 #[cfg(test)]
+mod access;
+#[cfg(test)]
 mod clients;
 #[cfg(test)]
 mod common;
@@ -22,6 +24,8 @@ mod session;
 mod shared;
 #[cfg(test)]
 mod subscribe;
+#[cfg(test)]
+mod tls;
 #[cfg(test)]
 mod websocket;
 #[cfg(test)]

@@ -1,3 +1,4 @@
+use transload_adapter::Event;
 use transload_envelope::Text;
 
 use super::{Connection, End};
@@ -49,6 +50,11 @@ impl Connection {
                     "No Local on a shared subscription",
                 ));
             }
+            if !self.client.permit.may_subscribe(&filter.pattern) {
+                self.broker.count(Event::SubscriptionRefused, 1);
+                codes.push(Reason::NOT_AUTHORIZED);
+                continue;
+            }
             let subscription = Subscription { options, id: subscribe.subscription_id };
             match self.subscribe(&text, &filter, subscription).await {
                 Ok(new) => {
@@ -79,6 +85,7 @@ impl Connection {
         let subscriptions = &mut self.claim.state.subscriptions;
         let new = !subscriptions.contains_key(text);
         if new && subscriptions.len() >= broker.config.max_subscriptions {
+            broker.count(Event::SubscriptionRefused, 1);
             return Err(Reason::QUOTA_EXCEEDED);
         }
         let failed = |error: transload_adapter::store::StoreError| {

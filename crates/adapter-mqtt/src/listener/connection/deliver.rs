@@ -75,6 +75,10 @@ impl Connection {
             done(queued);
             return;
         }
+        if !self.client.permit.may_receive(&queued.message.topic) {
+            self.withhold(queued);
+            return;
+        }
         if queued.qos == QoS::AtMostOnce {
             if !self.write(queued, 0, false) {
                 self.broker.count(Event::MessageDropped, 1);
@@ -89,6 +93,18 @@ impl Connection {
             self.broker.count(Event::MessageDropped, 1);
             self.claim.state.in_flight.finish(packet_id, qos, Stage::Published);
             done(queued);
+        }
+    }
+
+    /// Does not send what the client may not have any more.
+    fn withhold(&self, queued: &Queued) {
+        tracing::debug!(connection = ?self, topic = %queued.message.topic, "A message was withheld.");
+        match &queued.lease {
+            Some(lease) if lease.group.is_some() => lease.release(),
+            Some(_) | None => {
+                self.broker.count(Event::MessageDropped, 1);
+                done(queued);
+            }
         }
     }
 
@@ -118,7 +134,11 @@ impl Connection {
 
     /// The session goes on: sends what was not acknowledged again, in order [MQTT-4.4.0-1].
     pub(super) fn repeat(&mut self) {
-        let in_flight = std::mem::take(&mut self.claim.state.in_flight);
+        let mut in_flight = std::mem::take(&mut self.claim.state.in_flight);
+        let permit = Arc::clone(&self.client.permit);
+        for sent in in_flight.forbid(|topic| !permit.may_receive(topic)) {
+            self.withhold(&sent.queued);
+        }
         for sent in in_flight.iter() {
             match sent.stage {
                 // A message that the client does not take any more stays unacknowledged until the

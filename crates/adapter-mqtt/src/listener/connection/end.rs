@@ -86,6 +86,7 @@ impl Connection {
             End::Fault(fault) => {
                 tracing::info!(connection = ?self, %fault, "A client is disconnected.");
                 let blameless = [
+                    Reason::NOT_AUTHORIZED,
                     Reason::KEEP_ALIVE_TIMEOUT,
                     Reason::SERVER_UNAVAILABLE,
                     Reason::QUOTA_EXCEEDED,

@@ -1,7 +1,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -9,10 +9,11 @@ use tokio::time::Instant;
 use transload_adapter::Event;
 use transload_envelope::{MessageId, Text, Timestamp};
 
-use super::{Client, Connection, far_future};
+use super::{Client, Connection, Peer, far_future};
 use crate::{
     codec::{self, ConnAck, Connect, Fault, Packet, Reason, Version},
     listener::{
+        access::{Admitted, Credentials, Permit},
         broker::Broker,
         io::{Io, Progress},
         sessions::{Claim, Found, Will},
@@ -29,18 +30,16 @@ const CLIENT_ID_BYTES_MAX: usize = 1024;
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Waits for CONNECT and answers it; `None` when there is no connection.
-pub(super) async fn connect(
-    broker: &Arc<Broker>,
-    mut io: Io,
-    peer: SocketAddr,
-) -> Option<Connection> {
+pub(super) async fn connect(broker: &Arc<Broker>, mut io: Io, peer: &Peer) -> Option<Connection> {
     let connect = tokio::select! {
         () = broker.closing.cancelled() => return None,
         connect = tokio::time::timeout(broker.config.connect_timeout.get(), first_packet(broker, &mut io)) => connect,
     };
     let refused = match connect {
-        Ok(Ok(Some(connect))) => match accept(broker, &connect).await {
-            Ok(claim) => return Some(open(broker, io, peer, *connect, claim)),
+        Ok(Ok(Some(connect))) => match accept(broker, &connect, peer).await {
+            Ok(accepted) => {
+                return Some(open(broker, io, peer.address, *connect, accepted));
+            }
             Err(fault) => Some((connect.version, fault)),
         },
         Ok(Err((version, fault))) => version.map(|version| (version, fault)),
@@ -48,7 +47,9 @@ pub(super) async fn connect(
     };
     broker.count(Event::ConnectionRefused, 1);
     if let Some((version, fault)) = refused {
-        tracing::info!(%peer, %fault, "A client was refused.");
+        tracing::info!(peer = %peer.address, %fault, "A client was refused.");
+        let failed = fault.reason == Reason::BAD_USER_NAME_OR_PASSWORD;
+        broker.count(Event::LoginFailed, failed.into());
         let refusal = ConnAck::refusal(fault);
         codec::connack(io.output.buffer(), version, &refusal);
         // A peer that does not read its refusal is closed all the same.
@@ -83,7 +84,7 @@ async fn first_packet(broker: &Broker, io: &mut Io) -> Result<Option<Box<Connect
 }
 
 /// Checks what CONNECT asks for and takes the session.
-async fn accept(broker: &Arc<Broker>, connect: &Connect) -> Result<Accepted, Fault> {
+async fn accept(broker: &Arc<Broker>, connect: &Connect, peer: &Peer) -> Result<Accepted, Fault> {
     check(connect)?;
     if broker.context.stop.is_cancelled() {
         return Err(Fault::new(Reason::SERVER_SHUTTING_DOWN, "the server is shutting down"));
@@ -91,18 +92,27 @@ async fn accept(broker: &Arc<Broker>, connect: &Connect) -> Result<Accepted, Fau
     let assigned = connect.client_id.is_empty();
     let client_id =
         if assigned { MessageId::generate().as_text().clone() } else { connect.client_id.clone() };
+    let admitted = admit(broker, connect, &client_id, peer).await?;
+    let user = admitted.user.as_ref();
     let keep_for = broker.keep_for(connect.session_expiry_s);
     let unavailable = |error: transload_adapter::store::StoreError| {
         tracing::error!(%error, "A session cannot be stored.");
         Fault::new(Reason::SERVER_UNAVAILABLE, "the session cannot be stored")
     };
     let outlives = !keep_for.is_zero();
-    let new = || broker.session(client_id.clone(), outlives).map_err(unavailable);
+    let session = |outlives| broker.session(client_id.clone(), user.cloned(), outlives);
+    let new = || session(outlives).map_err(unavailable);
     // A plain session is enough to take the place; its queue is opened when it is known to be new.
-    let plain = broker.session(client_id.clone(), false).map_err(unavailable)?;
+    let plain = session(false).map_err(unavailable)?;
     let (mut claim, resumed) = match broker.sessions.take(plain).await {
         Found::TooMany => {
             return Err(Fault::new(Reason::QUOTA_EXCEEDED, "there are too many sessions"));
+        }
+        Found::NotYours => {
+            return Err(Fault::new(
+                Reason::NOT_AUTHORIZED,
+                "the client identifier is another user's",
+            ));
         }
         Found::Old { claim, ended: false, .. } if !connect.clean => (claim, true),
         Found::Old { mut claim, will, .. } => {
@@ -118,22 +128,75 @@ async fn accept(broker: &Arc<Broker>, connect: &Connect) -> Result<Accepted, Fau
         }
     };
     claim.keep_for = keep_for;
+    if let Some(user) = user {
+        claim.session.belongs_to(user);
+        claim.signals.by_password.store(admitted.by_password, Ordering::Relaxed);
+        if admitted.by_password && !broker.access.knows(user) {
+            // It was taken out of the file while it came in.
+            return Err(Fault::new(Reason::NOT_AUTHORIZED, "the user is not known any more"));
+        }
+    }
     claim.will = connect.will.clone().map(|will| Will {
         delay: Duration::from_secs(will.delay_s.into()),
         // Its life begins when it is published.
         message: Arc::new(Message::from_publish(will.publish, Timestamp::default())),
     });
     if outlives {
-        broker.table.keep(&client_id, keep_for).await.map_err(unavailable)?;
+        broker.table.keep(&client_id, keep_for, user).await.map_err(unavailable)?;
+    }
+    if resumed {
+        drop_forbidden(broker, &mut claim, &admitted.permit).await;
     }
     for (filter, _) in claim.state.subscriptions.values() {
         broker.subscriptions.wake(filter).await;
     }
-    Ok(Accepted { claim, resumed, assigned: assigned.then_some(client_id), keep_for })
+    Ok(Accepted { claim, admitted, resumed, assigned: assigned.then_some(client_id), keep_for })
+}
+
+/// Asks who it is and what it may do.
+async fn admit(
+    broker: &Broker,
+    connect: &Connect,
+    client_id: &Text,
+    peer: &Peer,
+) -> Result<Admitted, Fault> {
+    let offered = Credentials {
+        client_id,
+        identity: peer.identity.as_deref(),
+        username: connect.username.as_ref(),
+        password: connect.password.as_ref(),
+    };
+    let admitted = broker.access.admit(offered).await?;
+    let will = connect.will.as_ref().map(|will| &will.publish.topic);
+    if will.is_some_and(|topic| !admitted.permit.may_publish(topic)) {
+        return Err(Fault::new(Reason::NOT_AUTHORIZED, "the will may not be published"));
+    }
+    Ok(admitted)
+}
+
+/// Ends the subscriptions of before that the client may not have any more.
+async fn drop_forbidden(broker: &Broker, claim: &mut Claim, permit: &Permit) {
+    let forbidden: Vec<_> = claim
+        .state
+        .subscriptions
+        .extract_if(.., |_, (filter, _)| !permit.may_subscribe(&filter.pattern))
+        .collect();
+    for (text, (filter, _)) in forbidden {
+        let client_id = &claim.session.client_id;
+        tracing::warn!(%client_id, filter = %text, "A subscription of before is not allowed any more.");
+        broker.count(Event::SubscriptionRefused, 1);
+        broker.subscriptions.remove(&filter, &claim.session, &broker.context).await;
+        if claim.session.queue.is_some()
+            && let Err(error) = broker.table.unsubscribe(client_id, &text).await
+        {
+            tracing::warn!(%client_id, filter = %text, %error, "A subscription stays stored.");
+        }
+    }
 }
 
 struct Accepted {
     claim: Claim,
+    admitted: Admitted,
     resumed: bool,
     assigned: Option<Text>,
     keep_for: Duration,
@@ -170,7 +233,7 @@ fn open(
     accepted: Accepted,
 ) -> Connection {
     let config = &broker.config;
-    let Accepted { claim, resumed, assigned, keep_for } = accepted;
+    let Accepted { claim, admitted, resumed, assigned, keep_for } = accepted;
     let keep_alive_s = granted_keep_alive_s(&connect, config.keep_alive_max.map(Into::into));
     let granted_s = u32::try_from(keep_for.as_secs()).unwrap_or(u32::MAX);
     let connack = ConnAck {
@@ -190,7 +253,9 @@ fn open(
     let mut connection = Connection {
         client: Client {
             version: connect.version,
-            username: connect.username,
+            permit: admitted.permit,
+            // Where nobody is asked, it is what the client says.
+            username: admitted.user.or(connect.username),
             peer: peer.to_string().into(),
             packet_bytes_max: connect.packet_bytes_max,
             window: connect.receive_maximum.min(config.max_in_flight).into(),

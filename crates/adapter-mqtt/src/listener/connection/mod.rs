@@ -30,9 +30,11 @@ use transload_adapter::{
     store::{Append, Leased, StoreError},
 };
 use transload_envelope::{Origin, Text};
+use transload_listen::ClientIdentity;
 
 use self::publish::Slot;
 use super::{
+    access::Permit,
     broker::Broker,
     io::{Io, Progress, Wire},
     sessions::Claim,
@@ -89,6 +91,7 @@ async fn ready<T>(waiting: &mut Waiting<T>) -> T {
 #[derive(Debug)]
 struct Client {
     version: Version,
+    permit: Arc<Permit>,
     username: Option<Text>,
     peer: Text,
     /// The largest packet that it takes.
@@ -114,6 +117,14 @@ impl Client {
                 .packet_bytes_max
                 .is_none_or(|max| usize::try_from(max).is_ok_and(|max| text.len() + REST <= max))
     }
+}
+
+/// Where a client comes from.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) address: SocketAddr,
+    /// Who it is by its certificate, where it has shown one.
+    pub(super) identity: Option<Arc<ClientIdentity>>,
 }
 
 struct Connection {
@@ -146,9 +157,9 @@ impl fmt::Debug for Connection {
 }
 
 /// Serves one client from its first byte to its last.
-pub(super) async fn serve(broker: Arc<Broker>, wire: Box<dyn Wire>, peer: SocketAddr) {
+pub(super) async fn serve(broker: Arc<Broker>, wire: Box<dyn Wire>, peer: Peer) {
     broker.count(Event::ConnectionOpened, 1);
-    if let Some(connection) = handshake::connect(&broker, Io::new(wire), peer).await {
+    if let Some(connection) = handshake::connect(&broker, Io::new(wire), &peer).await {
         connection.run().await;
     }
     broker.count(Event::ConnectionClosed, 1);
@@ -165,7 +176,7 @@ impl Connection {
     async fn work(&mut self) -> End {
         loop {
             let step = match self.wait().await {
-                Happening::Leave => Err(End::TakenOver),
+                Happening::Leave => Err(self.why_leave()),
                 Happening::Closing => Err(End::Shutdown),
                 Happening::Io(Ok(Progress::Read(0)) | Err(_)) => Err(End::Lost),
                 Happening::Io(Ok(Progress::Read(_))) => self.on_input().await,
@@ -215,6 +226,7 @@ impl Connection {
     fn may_read(&self) -> bool {
         let stalled_max = usize::from(self.broker.config.receive_maximum);
         self.stalled.len() < stalled_max
+            && self.claim.state.incoming.len() < 2 * stalled_max
             && self.stalled_bytes < STALLED_BYTES_MAX
             && self.io.output.len() < 2 * OUTPUT_BYTES_MAX
     }
@@ -289,6 +301,13 @@ impl Connection {
             return Err(End::Fault(fault));
         }
         Ok(())
+    }
+
+    fn why_leave(&self) -> End {
+        if self.claim.signals.is_dismissed() {
+            return Self::fault(Reason::NOT_AUTHORIZED, "the user is not known any more");
+        }
+        End::TakenOver
     }
 
     fn fault(reason: Reason, what: &'static str) -> End {

@@ -65,14 +65,30 @@ impl Connection {
                 ));
             }
         }
-        if topic::is_reserved(&publish.topic) {
-            self.broker.count(Event::MessageRefused, 1);
-            incoming.add(publish.packet_id, publish.qos, Reason::TOPIC_NAME_INVALID);
+        let refused = if topic::is_reserved(&publish.topic) {
+            Some(Reason::TOPIC_NAME_INVALID)
+        } else if !self.client.permit.may_publish(&publish.topic) {
+            Some(Reason::NOT_AUTHORIZED)
+        } else {
+            None
+        };
+        if let Some(reason) = refused {
+            self.refuse(&publish, reason);
             return Ok(());
         }
         self.stall(publish);
         self.dispatch_stalled();
         Ok(())
+    }
+
+    /// Turns a message away; a client of 3.1.1 cannot be told, and is acknowledged in its turn
+    /// [MQTT-3.3.5-2].
+    fn refuse(&mut self, publish: &Publish, reason: Reason) {
+        tracing::debug!(connection = ?self, topic = %publish.topic, %reason, "A message was refused.");
+        self.broker.count(Event::MessageRefused, 1);
+        if publish.qos != QoS::AtMostOnce {
+            self.claim.state.incoming.add(publish.packet_id, publish.qos, reason);
+        }
     }
 
     fn resolve_alias(&mut self, publish: &mut Publish) -> Result<(), End> {
@@ -261,7 +277,10 @@ impl Connection {
             tracing::debug!(address = %request.address, "An answer was not asked for.");
             return;
         };
-        if topic::is_reserved(&topic) {
+        // An answer goes where its asker may read or write, not to whom it would like to reach.
+        let permit = &self.client.permit;
+        let may = permit.may_receive(&topic) || permit.may_publish(&topic);
+        if topic::is_reserved(&topic) || !may {
             self.broker.count(Event::MessageRefused, 1);
             return;
         }
@@ -312,7 +331,8 @@ impl Connection {
     }
 
     fn count_refused(&self, reason: Reason) {
-        if reason.is_failure() && reason != Reason::TOPIC_NAME_INVALID {
+        let counted = [Reason::TOPIC_NAME_INVALID, Reason::NOT_AUTHORIZED].contains(&reason);
+        if reason.is_failure() && !counted {
             self.broker.count(Event::MessageRefused, 1);
         }
     }
