@@ -28,6 +28,11 @@ pub fn updates(interest: Interest) -> (UpdateSender, Updates) {
 }
 
 impl UpdateSender {
+    /// One more end that hears of every change from now on.
+    pub fn subscribe(&self) -> Updates {
+        Updates(self.0.subscribe())
+    }
+
     /// Tells every connection that the configuration was read anew, and what is wanted now.
     pub fn send(&self, interest: Arc<Interest>) {
         self.0.send_replace(interest);

@@ -36,6 +36,9 @@ Exit codes:
   4  a second signal stopped the gateway before it had finished
   5  a command about dead letters or queues could not be done, or only in part
 
+On SIGHUP, and when its file or one of those that belong to it has changed, the gateway reads its
+configuration anew. One with faults changes nothing and is told in the log.
+
 The gateway stops on SIGTERM and SIGINT (Ctrl-C): it takes nothing in any more, finishes what is in
 flight within `drain_timeout`, and keeps what waits on disk for the next start.";
 

@@ -14,7 +14,7 @@ use crate::{
 
 /// Shows the findings about a file, and what it amounts to.
 pub(crate) fn check(path: &Path, how: &CheckArguments) -> Outcome {
-    let Loaded { configuration, mut report } =
+    let Loaded { configuration, mut report, .. } =
         load_with_tests(path, &environment, &adapters::registry());
     if how.strict {
         report.be_strict();

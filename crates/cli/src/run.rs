@@ -8,7 +8,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
-use transload_gateway::config::{Configuration, Loaded, load, overview};
+use transload_gateway::{
+    Reload, Reloader,
+    config::{Configuration, Loaded, load, overview},
+    run_reloading,
+};
 
 use crate::{
     adapters,
@@ -30,8 +34,9 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         print_error(&format!("error: {reason}\n"));
         return Outcome::CannotStart;
     }
-    let Loaded { configuration, report } =
-        load(&arguments.config, &environment, &adapters::registry());
+    let file = arguments.config.clone();
+    let read = move || load(&file, &environment, &adapters::registry());
+    let Loaded { configuration, report, watched } = read();
     print_error(&report.render(colored(&io::stderr())));
     let Some(configuration) = configuration else { return Outcome::Faults };
     // Two libraries would each choose their own cryptography; the first to be asked decides.
@@ -44,7 +49,10 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         .thread_stack_size(stack::RUNTIME_STACK_BYTES)
         .build();
     match runtime {
-        Ok(runtime) => runtime.block_on(serve(configuration)),
+        Ok(runtime) => {
+            let (reload, reloader) = Reload::new(read, watched);
+            runtime.block_on(serve(configuration, reload, reloader))
+        }
         Err(reason) => {
             error!(%reason, "the runtime cannot be started");
             Outcome::CannotStart
@@ -52,10 +60,11 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     }
 }
 
-async fn serve(configuration: Configuration) -> Outcome {
-    let signals = signal(SignalKind::terminate())
-        .and_then(|terminate| Ok((terminate, signal(SignalKind::interrupt())?)));
-    let (terminate, interrupt) = match signals {
+async fn serve(configuration: Configuration, reload: Reload, reloader: Reloader) -> Outcome {
+    let signals = signal(SignalKind::terminate()).and_then(|terminate| {
+        Ok((terminate, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?))
+    });
+    let (terminate, interrupt, hangup) = match signals {
         Ok(signals) => signals,
         Err(reason) => {
             error!(%reason, "signals cannot be listened to");
@@ -63,7 +72,7 @@ async fn serve(configuration: Configuration) -> Outcome {
         }
     };
     let stop = CancellationToken::new();
-    let gateway = transload_gateway::run(configuration, stop.clone());
+    let gateway = Box::pin(run_reloading(configuration, reload, stop.clone()));
     tokio::select! {
         result = gateway => match result {
             Ok(summary) => {
@@ -82,7 +91,16 @@ async fn serve(configuration: Configuration) -> Outcome {
             }
         },
         () = obey(terminate, interrupt, stop) => Outcome::Well,
+        () = read_anew(hangup, reloader) => Outcome::Well,
     }
+}
+
+/// Has the configuration read anew at each SIGHUP. Never returns.
+async fn read_anew(mut hangup: Signal, reloader: Reloader) {
+    while hangup.recv().await.is_some() {
+        reloader.reload();
+    }
+    std::future::pending::<()>().await;
 }
 
 /// Passes the first signal on, and ends the process at the second. Never returns.

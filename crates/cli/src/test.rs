@@ -33,7 +33,7 @@ pub(crate) struct Test {
 
 /// Runs the tests of the rules file and of the file of tests beside it.
 pub(crate) fn test(arguments: &Arguments, wanted: &Test) -> Outcome {
-    let Loaded { configuration, report } =
+    let Loaded { configuration, report, .. } =
         load_with_tests(&arguments.config, &environment, &adapters::registry());
     let Some(configuration) = configuration else {
         match wanted.format {

@@ -13,7 +13,7 @@ use transload_delivery::{
 use transload_envelope::Text;
 
 use crate::{
-    config::{self, Configuration, Guarantee, Route, RouteTarget, WhenFull},
+    config::{self, Configuration, Fingerprint, Guarantee, Route, RouteTarget, WhenFull},
     metrics::{DestinationMetrics, Metrics},
     requests::{Asking, Responder},
 };
@@ -57,7 +57,30 @@ pub(crate) struct Destination {
 /// run yet.
 pub(crate) struct Built {
     pub(crate) destinations: Vec<Destination>,
-    pub(crate) workers: Vec<Worker>,
+    pub(crate) workers: Vec<Ready>,
+}
+
+/// How workers reach an adapter.
+#[derive(Clone, Debug)]
+pub(crate) struct Way {
+    pub(crate) link: Link,
+    /// Another number for each instance, also for one of the same name.
+    pub(crate) instance: u64,
+}
+
+/// A worker that does not run yet.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(crate) mark: Mark,
+    pub(crate) worker: Worker,
+}
+
+/// By what a worker differs from another one of the same destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    instance: u64,
+    target: Fingerprint,
+    settings: WorkerSettings,
 }
 
 /// Opens the queue of every target of every route.
@@ -65,8 +88,7 @@ pub(crate) fn build(
     configuration: &Configuration,
     store: &dyn Store,
     dead_letters: &DeadLetters,
-    links: &[Link],
-    stop: &WorkerStop,
+    ways: &[Way],
     metrics: &Metrics,
 ) -> Result<Built, StoreError> {
     let mut built = Built { destinations: Vec::new(), workers: Vec::new() };
@@ -79,18 +101,23 @@ pub(crate) fn build(
             let figures = metrics.destination(&to.destination);
             let backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
             let circuit = Circuit::new(to.destination.clone(), backoff);
-            let link = links.get(to.adapter);
-            if let (Some(link), None) = (link, &asking) {
-                built.workers.push(Worker {
-                    settings: worker_settings(route, to),
+            let way = ways.get(to.adapter);
+            if let (Some(Way { link, instance }), None) = (way, &asking) {
+                let settings = worker_settings(route, to);
+                let (instance, target) = (*instance, to.fingerprint);
+                let mark = Mark { instance, target, settings: settings.clone() };
+                let worker = Worker {
+                    settings,
                     queue: Arc::clone(&queue),
                     target: to.target.target.clone(),
                     link: link.clone(),
                     dead_letters: dead_letters.clone(),
                     observer: Arc::new(figures.clone()),
-                    stop: stop.clone(),
                     circuit: circuit.clone(),
-                });
+                    // Whoever starts it says how it is stopped.
+                    stop: WorkerStop::default(),
+                };
+                built.workers.push(Ready { mark, worker });
             }
             built.destinations.push(Destination {
                 name: to.destination.clone(),
@@ -102,16 +129,23 @@ pub(crate) fn build(
                 circuit,
                 metrics: figures,
                 routed: metrics.routed(&route.name),
-                responder: asking.as_ref().zip(link).map(|(asking, link)| Responder {
+                responder: asking.as_ref().zip(way).map(|(asking, way)| Responder {
                     asking: Arc::clone(asking),
                     name: to.destination.clone(),
                     target: to.target.target.clone(),
-                    link: link.clone(),
+                    link: way.link.clone(),
                 }),
             });
         }
     }
     Ok(built)
+}
+
+impl Mark {
+    /// The instance that the worker sends through.
+    pub(crate) fn instance(&self) -> u64 {
+        self.instance
+    }
 }
 
 fn worker_settings(route: &Route, to: &RouteTarget) -> WorkerSettings {

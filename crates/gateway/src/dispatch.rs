@@ -11,14 +11,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use transload_adapter::{
     Delivery, Inbound, Receipt, ReceiveError, Refusal, Settlement,
-    store::{Append, AppendTo, Store, StoreError},
+    store::{Append, AppendTo, StoreError},
 };
-use transload_delivery::{
-    backoff::Backoff,
-    dead_letters::{DeadLetter, DeadLetters},
-};
+use transload_delivery::{backoff::Backoff, dead_letters::DeadLetter};
 use transload_envelope::{Arguments, Envelope, Outgoing, Text, Timestamp};
-use transload_routing::{Plan, RuleSet};
+use transload_routing::Plan;
 
 use crate::{
     config::WhenFull,
@@ -26,6 +23,7 @@ use crate::{
     destination::Destination,
     metrics::AdapterMetrics,
     requests::{Question, Requests},
+    routing::{Routing, Shared},
 };
 
 /// How many deliveries are taken from a source at once.
@@ -37,19 +35,9 @@ const HOPS_MAX: u8 = 16;
 /// How long a source waits that was told that there is no room.
 const FULL_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// What all dispatchers share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) rules: RuleSet,
-    pub(crate) destinations: Vec<Destination>,
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) dead_letters: DeadLetters,
-}
-
 /// Takes what comes from one adapter and gives it to the queues of its destinations.
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
-    pub(crate) adapter: usize,
     pub(crate) adapter_name: Text,
     /// The source can be told at once that there is no room.
     pub(crate) source_refuses: bool,
@@ -72,6 +60,22 @@ enum Room {
     Wait(usize),
 }
 
+/// What a message comes to by its plan.
+enum Verdict {
+    Take,
+    Unrouted,
+    /// There is no room, for good.
+    Refuse,
+    /// There is no room, or no rule any more: the source is to come again.
+    Release,
+}
+
+/// The rules that a message is routed by, and the number by which they know its adapter.
+struct Rules {
+    routing: Arc<Routing>,
+    adapter: Option<usize>,
+}
+
 impl Dispatcher {
     /// Dispatches until the source has no more.
     pub(crate) async fn run(&self, inbound: &mut dyn Inbound) -> ReceiveError {
@@ -91,6 +95,7 @@ impl Dispatcher {
 
     async fn dispatch(&self, batch: &mut Vec<Delivery>, plan: &mut Plan) -> Result<(), StoreError> {
         self.metrics.received.inc_by(batch.len() as u64);
+        let mut rules = self.rules();
         let mut appends = Vec::with_capacity(batch.len());
         for Delivery { envelope, receipt } in batch.drain(..) {
             let Some((envelope, receipt)) = self.admit(envelope, receipt) else { continue };
@@ -99,32 +104,61 @@ impl Dispatcher {
                 None => Some(receipt),
             };
             let Some(receipt) = first else { continue };
-            self.shared.rules.route(self.adapter, &envelope, plan);
-            if plan.is_unrouted() {
-                self.metrics.unrouted.inc();
-                receipt.settle(Settlement::Unrouted);
-                continue;
-            }
-            match self.room(plan) {
-                Room::Free => {}
-                Room::Refuse => {
-                    self.refuse_for_lack_of_room(receipt);
-                    continue;
+            match self.decide(&mut rules, &envelope, plan, &mut appends).await? {
+                Verdict::Take => {
+                    let routing = &*rules.routing;
+                    self.plan_appends(routing, envelope, receipt, plan, &mut appends).await?;
                 }
-                Room::Wait(_) if self.source_refuses => {
+                Verdict::Unrouted => {
+                    self.metrics.unrouted.inc();
+                    receipt.settle(Settlement::Unrouted);
+                }
+                Verdict::Refuse => self.refuse_for_lack_of_room(receipt),
+                Verdict::Release => {
                     self.metrics.refused.inc();
                     receipt.settle(Settlement::Released { after: FULL_RETRY_AFTER });
-                    continue;
-                }
-                Room::Wait(full) => {
-                    // What was planned before must not wait behind the full queue.
-                    self.shared.store.append(std::mem::take(&mut appends)).await?;
-                    self.wait_for_room(full, plan).await;
                 }
             }
-            self.plan_appends(envelope, receipt, plan, &mut appends).await?;
         }
         if appends.is_empty() { Ok(()) } else { self.shared.store.append(appends).await }
+    }
+
+    /// The rules that are in force now.
+    fn rules(&self) -> Rules {
+        let routing = self.shared.routing();
+        Rules { adapter: routing.adapter(&self.adapter_name), routing }
+    }
+
+    /// Plans a message, and waits for room where the plan has to. When the rules are replaced
+    /// meanwhile, the message is planned anew as a whole.
+    async fn decide(
+        &self,
+        rules: &mut Rules,
+        envelope: &Envelope,
+        plan: &mut Plan,
+        appends: &mut Vec<Append>,
+    ) -> Result<Verdict, StoreError> {
+        loop {
+            // An adapter that the rules do not know is about to be closed.
+            let Some(adapter) = rules.adapter else { return Ok(Verdict::Release) };
+            rules.routing.rules.route(adapter, envelope, plan);
+            if plan.is_unrouted() {
+                return Ok(Verdict::Unrouted);
+            }
+            let full = match Self::room(&rules.routing, plan) {
+                Room::Free => return Ok(Verdict::Take),
+                Room::Refuse => return Ok(Verdict::Refuse),
+                Room::Wait(_) if self.source_refuses => return Ok(Verdict::Release),
+                Room::Wait(full) => full,
+            };
+            // What was planned before must not wait behind the full queue.
+            self.shared.store.append(std::mem::take(appends)).await?;
+            self.wait_for_room(&rules.routing, full, plan).await;
+            if !rules.routing.replaced.is_cancelled() {
+                return Ok(Verdict::Take);
+            }
+            *rules = self.rules();
+        }
     }
 
     /// Turns away what is not to be routed at all.
@@ -151,10 +185,10 @@ impl Dispatcher {
         Some((envelope, receipt))
     }
 
-    fn room(&self, plan: &Plan) -> Room {
+    fn room(routing: &Routing, plan: &Plan) -> Room {
         let mut room = Room::Free;
         for target in plan.targets() {
-            let Some(destination) = self.shared.destinations.get(target.destination) else {
+            let Some(destination) = routing.destinations.get(target.destination) else {
                 continue;
             };
             if destination.responder.is_some() || !destination.queue.is_full() {
@@ -178,9 +212,10 @@ impl Dispatcher {
         receipt.settle(Settlement::Rejected { refusal: Refusal::Full, reason });
     }
 
-    async fn wait_for_room(&self, full: usize, plan: &Plan) {
+    /// Ends also when the rules are replaced.
+    async fn wait_for_room(&self, routing: &Routing, full: usize, plan: &Plan) {
         let mut full = Some(full);
-        while let Some(destination) = full.and_then(|place| self.shared.destinations.get(place)) {
+        while let Some(destination) = full.and_then(|place| routing.destinations.get(place)) {
             info!(
                 destination = %destination.name,
                 source = %self.adapter_name,
@@ -188,14 +223,16 @@ impl Dispatcher {
             );
             tokio::select! {
                 () = self.abort.cancelled() => return,
+                () = routing.replaced.cancelled() => return,
                 () = destination.queue.room() => {}
             }
-            full = if let Room::Wait(next) = self.room(plan) { Some(next) } else { None };
+            full = if let Room::Wait(next) = Self::room(routing, plan) { Some(next) } else { None };
         }
     }
 
     async fn plan_appends(
         &self,
+        routing: &Routing,
         envelope: Envelope,
         receipt: Receipt,
         plan: &mut Plan,
@@ -203,7 +240,7 @@ impl Dispatcher {
     ) -> Result<(), StoreError> {
         let share = receipt.share();
         for failed in plan.drain_failed() {
-            if let Some(destination) = self.shared.destinations.get(failed.destination) {
+            if let Some(destination) = routing.destinations.get(failed.destination) {
                 destination.routed.inc();
                 let reason = format!("`{}` cannot be filled in: {}", failed.key, failed.error);
                 if let Some(responder) = &destination.responder {
@@ -217,7 +254,7 @@ impl Dispatcher {
         let mut to = Vec::with_capacity(plan.targets().len());
         let mut questions = Vec::new();
         for target in plan.drain_targets() {
-            let Some(destination) = self.shared.destinations.get(target.destination) else {
+            let Some(destination) = routing.destinations.get(target.destination) else {
                 continue;
             };
             destination.routed.inc();

@@ -18,11 +18,11 @@ mod metrics;
 mod offline;
 mod queues;
 mod requests;
+mod routing;
 mod rule_test;
 mod run;
 mod status;
 mod storage;
-mod supervisor;
 mod sync;
 #[cfg(test)]
 mod tests;
@@ -33,5 +33,5 @@ pub use self::{
     message::{Message, MessageFault},
     offline::{Offline, OfflineError},
     rule_test::{Expectation, ExpectedPayload, RuleTest, run_tests},
-    run::{RunError, Summary, run},
+    run::{Reload, Reloader, RunError, Summary, run, run_reloading},
 };

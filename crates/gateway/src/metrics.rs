@@ -59,6 +59,12 @@ struct RequestLabel {
     outcome: String,
 }
 
+/// What came of reading the configuration anew.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabel {
+    outcome: String,
+}
+
 /// All metrics. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Metrics(Arc<Families>);
@@ -84,6 +90,7 @@ struct Families {
     forgotten_ids: Family<AdapterLabel, Counter>,
     requests: Family<RequestLabel, Counter>,
     requests_in_flight: Family<RouteLabel, Gauge>,
+    reloads: Family<ReloadLabel, Counter>,
     store: StoreMetrics,
 }
 
@@ -151,6 +158,7 @@ impl Metrics {
             family!("deduplication_forgotten", "Ids forgotten before their window had passed");
         let requests = family!("requests", "What became of requests of a route with a reply");
         let requests_in_flight = family!("requests_in_flight", "Requests that wait for a reply");
+        let reloads = family!("reloads", "How often the configuration was read anew");
         Self(Arc::new(Families {
             registry,
             received,
@@ -172,6 +180,7 @@ impl Metrics {
             forgotten_ids,
             requests,
             requests_in_flight,
+            reloads,
             store,
         }))
     }
@@ -247,6 +256,25 @@ impl Metrics {
             circuit_open: self.0.circuit_open.get_or_create_owned(&label),
             circuit_opened: self.0.circuit_opened.get_or_create_owned(&label),
         }
+    }
+
+    /// Counts that the configuration was read anew.
+    pub(crate) fn reloaded(&self, applied: bool) {
+        let outcome = if applied { "applied" } else { "refused" };
+        self.0.reloads.get_or_create_owned(&ReloadLabel { outcome: outcome.to_owned() }).inc();
+    }
+
+    /// Shows no longer what waits for a destination that is gone.
+    pub(crate) fn forget_queue(&self, destination: &str) {
+        let label = DestinationLabel { destination: destination.to_owned() };
+        for family in [&self.0.queue_messages, &self.0.queue_bytes, &self.0.queue_age] {
+            family.remove(&label);
+        }
+    }
+
+    /// Shows no longer whether an adapter that is gone is connected.
+    pub(crate) fn forget_adapter(&self, name: &str) {
+        self.0.connected.remove(&AdapterLabel { adapter: name.to_owned() });
     }
 
     /// Takes over the figures of the journal.
@@ -435,6 +463,7 @@ mod tests {
         metrics.dead_letters("telemetry", 4);
         metrics.deduplication("devices").duplicates.inc();
         metrics.requests("ask").failed(Kind::TimedOut).inc();
+        metrics.reloaded(true);
         metrics.store(&Statistics {
             disk_bytes: 4096,
             segments: 1,
@@ -463,6 +492,7 @@ mod tests {
             "transload_requests_total{route=\"ask\",outcome=\"timed-out\"} 1",
             "transload_requests_total{route=\"ask\",outcome=\"replied\"} 0",
             "transload_requests_in_flight{route=\"ask\"} 0",
+            "transload_reloads_total{outcome=\"applied\"} 1",
             "transload_journal_disk_bytes 4096",
             "transload_journal_live_bytes 0",
             "transload_journal_segments 1",
@@ -486,6 +516,7 @@ mod tests {
         metrics.routed("a");
         metrics.destination("a");
         metrics.dead_letters("a", 0);
+        metrics.reloaded(false);
         let text = metrics.render().unwrap();
         let figures: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
         assert!(figures.len() > 20, "{text}");

@@ -10,17 +10,16 @@ use axum::{
 use serde_json::Value;
 use tower_service::Service as _;
 use transload_adapter::store::StoreError;
-use transload_delivery::{
-    journal::OpenError,
-    worker::{Link, LinkSender, WorkerStop, link},
-};
+use transload_delivery::{journal::OpenError, worker::link};
 
 use crate::{
     admin::{self, State},
     config::Configuration,
+    destination::{self, Built, Way},
     letters::Letters,
     metrics::Metrics,
-    run::assemble,
+    routing::Routing,
+    run,
     status::Status,
     storage::{Storage, explain},
 };
@@ -68,16 +67,18 @@ impl Offline {
             | OpenError::Io { .. } => OfflineError::Data(explain(&error)),
         })?;
         let metrics = Metrics::new();
+        let shared = Arc::new(run::open(configuration, &storage)?);
         // Nobody connects and no worker runs, so the other ends can go.
-        let (_senders, links): (Vec<LinkSender>, Vec<Link>) =
-            configuration.adapters.iter().map(|_| link()).unzip();
-        let stop = WorkerStop::default();
-        let (shared, _) = assemble(configuration, &storage, &links, &stop, &metrics)?;
-        let names = configuration.adapters.iter().map(|adapter| adapter.name.clone());
-        let status = Status::new(names);
+        let way = |_| Way { link: link().1, instance: 0 };
+        let ways: Vec<_> = configuration.adapters.iter().map(way).collect();
+        let letters = &shared.dead_letters;
+        let Built { destinations, .. } =
+            destination::build(configuration, &*shared.store, letters, &ways, &metrics)?;
+        drop(shared.replace(Routing::new(configuration, destinations)));
+        let status = Status::new(configuration);
         status.stop_all();
         let letters = Letters::of_files(Arc::clone(&shared), storage.clone());
-        let state = State::new(configuration, status, metrics, storage.clone(), letters, shared);
+        let state = State::new(status, metrics, storage.clone(), letters, shared);
         Ok(Self { storage, router: admin::operations(state) })
     }
 

@@ -5,15 +5,19 @@
 //! adapter is no longer in the file: nobody will deliver what is in it, and nobody but its operator
 //! may drop it.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tracing::{info, warn};
 use transload_adapter::store::{Append, AppendTo, Depth, Position, Storage as Kept, StoreError};
 use transload_delivery::dead_letters::PREFIX;
-use transload_envelope::Text;
 
-use crate::{dispatch::Shared, letters::Places, storage::Storage, times};
+use crate::{
+    letters::Places,
+    routing::{Routing, Shared},
+    storage::Storage,
+    times,
+};
 
 /// How many messages one request moves.
 const MOVE_MAX: usize = 1_000;
@@ -26,7 +30,6 @@ const CHUNK: usize = 32;
 pub(crate) struct Queues {
     shared: Arc<Shared>,
     storage: Storage,
-    adapters: HashSet<Text>,
     busy: tokio::sync::Mutex<()>,
 }
 
@@ -47,13 +50,13 @@ impl From<StoreError> for Trouble {
 
 /// Whose a queue is, by its name.
 #[derive(Debug, PartialEq, Eq)]
-enum Owner<'a> {
+pub(crate) enum Owner<'a> {
     Destination(&'a str),
     DeadLetters(&'a str),
     Adapter(&'a str),
 }
 
-fn owner(name: &str) -> Owner<'_> {
+pub(crate) fn owner(name: &str) -> Owner<'_> {
     if let Some(route) = name.strip_prefix(PREFIX) {
         return Owner::DeadLetters(route);
     }
@@ -65,83 +68,24 @@ fn owner(name: &str) -> Owner<'_> {
 }
 
 impl Queues {
-    /// The queues of a gateway with these adapters.
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        storage: Storage,
-        adapters: impl IntoIterator<Item = Text>,
-    ) -> Self {
-        let adapters = adapters.into_iter().collect();
-        Self { shared, storage, adapters, busy: tokio::sync::Mutex::default() }
+    /// The queues of a gateway.
+    pub(crate) fn new(shared: Arc<Shared>, storage: Storage) -> Self {
+        Self { shared, storage, busy: tokio::sync::Mutex::default() }
     }
 
     /// Every queue, in the order of their names; orphans that are empty are left out.
     pub(crate) fn list(&self) -> Value {
+        let routing = self.shared.routing();
         let depths = self.storage.depths().into_iter();
-        let queues = depths.filter_map(|(name, kept, depth)| self.view(&name, kept, depth));
+        let queues = depths.filter_map(|(name, kept, depth)| view(&routing, &name, kept, depth));
         json!({ "queues": queues.collect::<Vec<_>>() })
-    }
-
-    fn view(&self, name: &str, kept: Kept, depth: Depth) -> Option<Value> {
-        let orphan = self.is_orphan(name);
-        if orphan && depth.messages == 0 {
-            return None;
-        }
-        let (kind, route, adapter) = match owner(name) {
-            Owner::Destination(name) => {
-                ("destination", name.split_once('/').map(|(route, _)| route), None)
-            }
-            Owner::DeadLetters(route) => ("dead-letters", Some(route), None),
-            Owner::Adapter(adapter) => ("adapter", None, Some(adapter)),
-        };
-        Some(json!({
-            "name": name,
-            "kind": kind,
-            "route": route,
-            "adapter": adapter,
-            "storage": match kept {
-                Kept::Disk => "disk",
-                Kept::Memory => "memory",
-            },
-            "messages": depth.messages,
-            "bytes": depth.bytes,
-            "oldest_at": depth.oldest.map(times::write),
-            "orphan": orphan,
-            "circuit": self.circuit(name),
-        }))
-    }
-
-    /// How the circuit of a destination is; nothing for other queues.
-    fn circuit(&self, name: &str) -> Option<Value> {
-        let mut destinations = self.shared.destinations.iter();
-        let view = destinations.find(|known| *known.name == *name)?.circuit.view();
-        Some(match view.open {
-            None => json!({ "state": "closed", "opened": view.opened }),
-            Some(open) => json!({
-                "state": if open.probing { "half-open" } else { "open" },
-                "opened": view.opened,
-                "since": times::write(open.since),
-                "reason": &*open.reason,
-                "next_probe_ms": u64::try_from(open.next_probe.as_millis()).unwrap_or(u64::MAX),
-            }),
-        })
-    }
-
-    fn is_orphan(&self, name: &str) -> bool {
-        match owner(name) {
-            Owner::Destination(name) => {
-                !self.shared.destinations.iter().any(|known| *known.name == *name)
-            }
-            Owner::Adapter(adapter) => !self.adapters.contains(adapter),
-            // They are kept for whoever looks at them, with or without their route.
-            Owner::DeadLetters(_) => false,
-        }
     }
 
     /// Says which queues nobody will deliver from.
     pub(crate) fn warn_of_orphans(&self) {
+        let routing = self.shared.routing();
         for (name, _, depth) in self.storage.depths() {
-            if self.is_orphan(&name) && depth.messages > 0 {
+            if is_orphan(&routing, &name) && depth.messages > 0 {
                 warn!(
                     queue = %name,
                     messages = depth.messages,
@@ -162,10 +106,9 @@ impl Queues {
     ) -> Result<Value, Trouble> {
         let _alone = self.busy.lock().await;
         self.check_orphan(from)?;
-        let mut places = Places::new(&self.shared);
-        let target = places
-            .destination(to)
-            .and_then(|place| Some((place, self.shared.destinations.get(place)?)));
+        let routing = self.shared.routing();
+        let mut places = Places::new(&routing);
+        let target = places.destination(to).and_then(|place| Some((place, places.get(place)?)));
         let Some((place, destination)) = target else {
             return Err(Trouble::Request(format!("there is no destination `{to}`")));
         };
@@ -233,7 +176,7 @@ impl Queues {
         if !self.storage.depths().iter().any(|(known, ..)| **known == *name) {
             return Err(Trouble::Request(format!("there is no queue `{name}`")));
         }
-        if self.is_orphan(name) {
+        if is_orphan(&self.shared.routing(), name) {
             return Ok(());
         }
         let reason = if name.starts_with(PREFIX) {
@@ -242,6 +185,60 @@ impl Queues {
             format!("the queue `{name}` is in use by the configuration")
         };
         Err(Trouble::Request(reason))
+    }
+}
+
+fn view(routing: &Routing, name: &str, kept: Kept, depth: Depth) -> Option<Value> {
+    let orphan = is_orphan(routing, name);
+    if orphan && depth.messages == 0 {
+        return None;
+    }
+    let (kind, route, adapter) = match owner(name) {
+        Owner::Destination(name) => {
+            ("destination", name.split_once('/').map(|(route, _)| route), None)
+        }
+        Owner::DeadLetters(route) => ("dead-letters", Some(route), None),
+        Owner::Adapter(adapter) => ("adapter", None, Some(adapter)),
+    };
+    Some(json!({
+        "name": name,
+        "kind": kind,
+        "route": route,
+        "adapter": adapter,
+        "storage": match kept {
+            Kept::Disk => "disk",
+            Kept::Memory => "memory",
+        },
+        "messages": depth.messages,
+        "bytes": depth.bytes,
+        "oldest_at": depth.oldest.map(times::write),
+        "orphan": orphan,
+        "circuit": circuit(routing, name),
+    }))
+}
+
+/// How the circuit of a destination is; nothing for other queues.
+fn circuit(routing: &Routing, name: &str) -> Option<Value> {
+    let mut destinations = routing.destinations.iter();
+    let view = destinations.find(|known| *known.name == *name)?.circuit.view();
+    Some(match view.open {
+        None => json!({ "state": "closed", "opened": view.opened }),
+        Some(open) => json!({
+            "state": if open.probing { "half-open" } else { "open" },
+            "opened": view.opened,
+            "since": times::write(open.since),
+            "reason": &*open.reason,
+            "next_probe_ms": u64::try_from(open.next_probe.as_millis()).unwrap_or(u64::MAX),
+        }),
+    })
+}
+
+fn is_orphan(routing: &Routing, name: &str) -> bool {
+    match owner(name) {
+        Owner::Destination(name) => !routing.has_destination(name),
+        Owner::Adapter(adapter) => routing.adapter(adapter).is_none(),
+        // They are kept for whoever looks at them, with or without their route.
+        Owner::DeadLetters(_) => false,
     }
 }
 

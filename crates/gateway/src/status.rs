@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use transload_envelope::Text;
+use transload_envelope::{Text, Timestamp};
+
+use crate::config::Configuration;
 
 /// The state of one adapter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +22,16 @@ pub(crate) enum AdapterState {
     Stopped,
 }
 
+/// One adapter of the configuration in force.
+#[derive(Clone, Debug)]
+pub(crate) struct AdapterStatus {
+    pub(crate) name: Text,
+    pub(crate) kind: &'static str,
+    /// Where it listens or connects.
+    pub(crate) at: String,
+    pub(crate) state: AdapterState,
+}
+
 /// The stage of the gateway's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
@@ -31,6 +43,25 @@ pub(crate) enum Stage {
     Stopping,
 }
 
+/// A configuration that was read anew and is not in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) at: Timestamp,
+    /// What is wrong, as `transload check` says it.
+    pub(crate) reason: String,
+}
+
+/// The configuration in force.
+#[derive(Clone, Debug)]
+pub(crate) struct InForce {
+    /// When it was read.
+    pub(crate) loaded_at: Timestamp,
+    /// Why a later one is not in force.
+    pub(crate) refusal: Option<Refusal>,
+    /// The keys of `[gateway]` that count from the next start on.
+    pub(crate) restart: Vec<&'static str>,
+}
+
 /// The shared state. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Status(Arc<Mutex<Inner>>);
@@ -38,32 +69,79 @@ pub(crate) struct Status(Arc<Mutex<Inner>>);
 #[derive(Debug)]
 struct Inner {
     stage: Stage,
-    adapters: Vec<(Text, AdapterState)>,
+    adapters: Vec<AdapterStatus>,
+    loaded_at: Timestamp,
+    refusal: Option<Refusal>,
+    restart: Vec<&'static str>,
 }
 
 impl Status {
     /// Every adapter is starting.
-    pub(crate) fn new(adapters: impl IntoIterator<Item = Text>) -> Self {
-        let adapters = adapters.into_iter().map(|name| (name, AdapterState::Starting)).collect();
-        Self(Arc::new(Mutex::new(Inner { stage: Stage::Starting, adapters })))
+    pub(crate) fn new(configuration: &Configuration) -> Self {
+        let status = Self(Arc::new(Mutex::new(Inner {
+            stage: Stage::Starting,
+            adapters: Vec::new(),
+            loaded_at: Timestamp::now(),
+            refusal: None,
+            restart: Vec::new(),
+        })));
+        status.configured(configuration);
+        status
     }
 
-    /// Notes the state of an adapter, and says whether that is a change.
-    pub(crate) fn set(&self, adapter: usize, state: AdapterState) -> bool {
-        self.with(|inner| match inner.adapters.get_mut(adapter) {
-            Some((_, known)) if *known != state => {
-                *known = state;
-                true
-            }
-            _ => false,
+    /// Notes which adapters there are from now on; those of before keep their state.
+    pub(crate) fn configured(&self, configuration: &Configuration) {
+        self.with(|inner| {
+            let before = std::mem::take(&mut inner.adapters);
+            let state_of = |name: &Text| {
+                let known = before.iter().find(|adapter| adapter.name == *name);
+                known.map_or(AdapterState::Starting, |known| known.state.clone())
+            };
+            let adapters = configuration.adapters.iter().map(|adapter| AdapterStatus {
+                name: adapter.name.clone(),
+                kind: adapter.kind,
+                at: adapter.prepared.describe(),
+                state: state_of(&adapter.name),
+            });
+            inner.adapters = adapters.collect();
+            inner.loaded_at = Timestamp::now();
+            inner.refusal = None;
+        });
+    }
+
+    /// Notes that a configuration was read anew and is not in force.
+    pub(crate) fn refused(&self, refusal: Refusal) {
+        self.with(|inner| inner.refusal = Some(refusal));
+    }
+
+    /// Notes which keys of `[gateway]` count from the next start on.
+    pub(crate) fn restart_needed(&self, keys: Vec<&'static str>) {
+        self.with(|inner| inner.restart = keys);
+    }
+
+    /// What there is to say about the configuration in force.
+    pub(crate) fn configuration(&self) -> InForce {
+        self.with(|inner| InForce {
+            loaded_at: inner.loaded_at,
+            refusal: inner.refusal.clone(),
+            restart: inner.restart.clone(),
+        })
+    }
+
+    /// Notes the state of an adapter, and gives the one before; `None` for one that is not in the
+    /// configuration any more.
+    pub(crate) fn set(&self, name: &str, state: AdapterState) -> Option<AdapterState> {
+        self.with(|inner| {
+            let adapter = inner.adapters.iter_mut().find(|adapter| *adapter.name == *name)?;
+            Some(std::mem::replace(&mut adapter.state, state))
         })
     }
 
     /// Notes that no adapter runs.
     pub(crate) fn stop_all(&self) {
         self.with(|inner| {
-            for (_, state) in &mut inner.adapters {
-                *state = AdapterState::Stopped;
+            for adapter in &mut inner.adapters {
+                adapter.state = AdapterState::Stopped;
             }
         });
     }
@@ -79,7 +157,7 @@ impl Status {
     }
 
     /// The adapters and their states, in the order of the file.
-    pub(crate) fn adapters(&self) -> Vec<(Text, AdapterState)> {
+    pub(crate) fn adapters(&self) -> Vec<AdapterStatus> {
         self.with(|inner| inner.adapters.clone())
     }
 

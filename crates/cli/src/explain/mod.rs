@@ -25,7 +25,7 @@ use crate::{
 
 /// Explains where a message would go.
 pub(crate) fn explain(arguments: &Arguments, wanted: &Explain) -> Outcome {
-    let Loaded { configuration, report } =
+    let Loaded { configuration, report, .. } =
         load(&arguments.config, &environment, &adapters::registry());
     let Some(configuration) = configuration else {
         print_error(&report.render(colored(&io::stderr())));

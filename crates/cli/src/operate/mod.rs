@@ -43,7 +43,7 @@ pub(crate) fn operate(arguments: &Arguments, command: Command<'_>) -> Outcome {
     if let Err(reason) = logging::start(&arguments.log) {
         return failed(&reason);
     }
-    let Loaded { configuration, report } =
+    let Loaded { configuration, report, .. } =
         load(&arguments.config, &environment, &adapters::registry());
     let Some(configuration) = configuration else {
         print_error(&report.render(colored(&io::stderr())));

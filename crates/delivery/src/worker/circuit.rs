@@ -98,6 +98,14 @@ impl Circuit {
         CircuitView { open, opened: inner.opened }
     }
 
+    /// The target is another one, of which nothing is known.
+    pub fn close(&self) {
+        let mut inner = lock(&self.0);
+        inner.failed.clear();
+        inner.open = None;
+        inner.backoff.reset();
+    }
+
     /// What may be sent. After [`Admit::Probe`] one of the four functions below must be called.
     pub(super) fn admit(&self) -> Admit {
         let mut inner = lock(&self.0);

@@ -2,6 +2,7 @@
 
 mod guard;
 mod operations;
+mod reload;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -26,13 +27,14 @@ use transload_envelope::Timestamp;
 use transload_listen::{Bound, Connection, Places, Refused, Serve, Settings};
 
 use crate::{
-    config::{AdapterInstance, Configuration},
-    dispatch::Shared,
     letters::Letters,
     metrics::Metrics,
     queues::Queues,
-    status::{AdapterState, Stage, Status},
+    routing::Shared,
+    run::Requests,
+    status::{AdapterState, InForce, Stage, Status},
     storage::Storage,
+    times,
 };
 
 /// What the pages are made from.
@@ -44,38 +46,21 @@ pub(crate) struct State {
     pub(crate) storage: Storage,
     pub(crate) letters: Arc<Letters>,
     pub(crate) queues: Arc<Queues>,
-    /// In the order of the file, like their states.
-    pub(crate) adapters: Arc<[AdapterAbout]>,
+    /// Asks for the configuration to be read anew, where that can be.
+    pub(crate) reload: Requests,
 }
 
 impl State {
     /// Puts together what the pages are made from.
     pub(crate) fn new(
-        configuration: &Configuration,
         status: Status,
         metrics: Metrics,
         storage: Storage,
         letters: Letters,
         shared: Arc<Shared>,
     ) -> Self {
-        let names = configuration.adapters.iter().map(|adapter| adapter.name.clone());
-        let queues = Queues::new(Arc::clone(&shared), storage.clone(), names);
-        let adapters = configuration.adapters.iter().map(AdapterAbout::from).collect();
-        let (letters, queues) = (Arc::new(letters), Arc::new(queues));
-        Self { status, metrics, shared, storage, letters, queues, adapters }
-    }
-}
-
-/// What does not change of an adapter.
-#[derive(Clone, Debug)]
-pub(crate) struct AdapterAbout {
-    kind: &'static str,
-    at: String,
-}
-
-impl From<&AdapterInstance> for AdapterAbout {
-    fn from(adapter: &AdapterInstance) -> Self {
-        Self { kind: adapter.kind, at: adapter.prepared.describe() }
+        let queues = Arc::new(Queues::new(Arc::clone(&shared), storage.clone()));
+        Self { status, metrics, shared, storage, letters: Arc::new(letters), queues, reload: None }
     }
 }
 
@@ -95,7 +80,7 @@ pub(crate) async fn serve(
     let bound = Bound::new(address).await.map_err(|error| error.to_string())?;
     info!(address = %bound.address(), "The admin address is served.");
     let router = Router::new()
-        .merge(operations::router().layer(from_fn(guard::guard)))
+        .merge(operations::router().merge(reload::router()).layer(from_fn(guard::guard)))
         .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
@@ -155,7 +140,7 @@ async fn ready(Extract(shown): Extract<State>) -> Response {
         .status
         .adapters()
         .into_iter()
-        .map(|(name, adapter)| (name.to_string(), describe(&adapter)))
+        .map(|adapter| (adapter.name.to_string(), describe(&adapter.state)))
         .collect();
     let body = json!({
         "ready": ready,
@@ -171,8 +156,24 @@ async fn ready(Extract(shown): Extract<State>) -> Response {
             Health::Closed => json!({ "state": "closed" }),
         },
         "adapters": adapters,
+        "configuration": configuration(&shown.status),
     });
     answer(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &body)
+}
+
+/// Which configuration is in force, and why a later one is not.
+fn configuration(status: &Status) -> Value {
+    let InForce { loaded_at, refusal, restart } = status.configuration();
+    let mut view = json!({ "state": "current", "loaded_at": times::write(loaded_at) });
+    if let (Some(view), false) = (view.as_object_mut(), restart.is_empty()) {
+        view.insert("restart_needed".to_owned(), json!(restart));
+    }
+    if let (Some(view), Some(refusal)) = (view.as_object_mut(), refusal) {
+        view.insert("state".to_owned(), json!("refused"));
+        view.insert("refused_at".to_owned(), json!(times::write(refusal.at)));
+        view.insert("reason".to_owned(), json!(refusal.reason));
+    }
+    view
 }
 
 fn answer(status: StatusCode, body: &Value) -> Response {
@@ -204,7 +205,7 @@ async fn metrics(Extract(shown): Extract<State>) -> Response {
 fn refresh(state: &State) {
     state.metrics.store(&state.storage.statistics());
     let now = Timestamp::now();
-    for destination in &state.shared.destinations {
+    for destination in &state.shared.routing().destinations {
         let depth = destination.queue.depth();
         let age = depth.oldest.map_or(0, |oldest| now.remaining(oldest).as_secs());
         let figures = &destination.metrics;

@@ -54,10 +54,10 @@ fn stored(outcome: Result<Value, StoreError>) -> Response {
 }
 
 async fn adapters(Extract(shown): Extract<State>) -> Response {
-    let states = shown.status.adapters();
-    let adapters = shown.adapters.iter().zip(states).map(|(about, (name, state))| {
-        let mut view = json!({ "name": &*name, "kind": about.kind, "at": about.at });
-        if let (Some(view), Value::Object(state)) = (view.as_object_mut(), describe(&state)) {
+    let adapters = shown.status.adapters().into_iter().map(|adapter| {
+        let mut view = json!({ "name": &*adapter.name, "kind": adapter.kind, "at": adapter.at });
+        let state = describe(&adapter.state);
+        if let (Some(view), Value::Object(state)) = (view.as_object_mut(), state) {
             view.extend(state);
         }
         view

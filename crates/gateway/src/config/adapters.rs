@@ -9,6 +9,7 @@ use super::{
     check::Check,
     document,
     finding::Finding,
+    fingerprint::Fingerprint,
     model::Deduplicate,
     recover::{self, Fault, Recovered},
     schema_view::View,
@@ -35,6 +36,8 @@ pub(super) struct Declared<'a> {
     pub(super) kind: Option<RoleOf<'a>>,
     pub(super) credits: usize,
     pub(super) deduplicate: Option<Deduplicate>,
+    /// Of the settings that are the adapter's own.
+    pub(super) fingerprint: Fingerprint,
     /// Its settings, if they could be read.
     pub(super) prepared: Option<Box<dyn Prepared>>,
 }
@@ -124,6 +127,7 @@ impl<'a> Check<'a> {
             kind: None,
             credits: MAX_UNSETTLED_DEFAULT,
             deduplicate: None,
+            fingerprint: Fingerprint::default(),
             prepared: None,
         };
         let mut table = match tree::into_table(value) {
@@ -140,6 +144,8 @@ impl<'a> Check<'a> {
         declared.kind = Some(RoleOf(role));
         let schemas = self.schemas(role);
         self.secret_files(file, table.get_mut(), schemas.config());
+        let kind = format!("{} {}", role.kind(), role.role_key());
+        declared.fingerprint = Fingerprint::of(&kind, table.get_ref());
         let mut recovered = recover::read(&mut table, &COMMON_KEYS, |table| role.prepare(table));
         add_missing(&mut recovered, &table, schemas.config());
         let what = format!("adapter `{}`", declared.name);
@@ -277,6 +283,10 @@ impl<'a> Check<'a> {
             let Some(name) = key.strip_suffix("_file") else { continue };
             if view.property(&key).is_none() && view.property(name).is_some() {
                 self.secret_file(file, table, &key, name);
+            } else if let Some(path) = table.get(key.as_str()).and_then(|it| it.get_ref().as_str())
+            {
+                // The adapter reads it, when it connects and when it is told to look again.
+                self.watched.file(path.into());
             }
         }
     }

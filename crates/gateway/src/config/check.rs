@@ -17,6 +17,7 @@ use super::{
     source::{FileId, Place, Sources},
     toml_text,
     tree::{self, Table},
+    watched::Watched,
 };
 
 /// One run over all files.
@@ -37,6 +38,8 @@ pub(super) struct Check<'a> {
     pub(super) broken_files: HashSet<FileId>,
     /// Strings that had a variable in them, so that places inside them are not known.
     pub(super) expanded: HashSet<(FileId, usize)>,
+    /// Files that settings name.
+    pub(super) watched: Watched,
     schemas: HashMap<(&'static str, &'static str), Rc<KindSchemas>>,
 }
 
@@ -57,6 +60,7 @@ impl<'a> Check<'a> {
             unclosed: HashMap::new(),
             broken_files: HashSet::new(),
             expanded: HashSet::new(),
+            watched: Watched::default(),
             schemas: HashMap::new(),
         }
     }
@@ -152,7 +156,9 @@ impl<'a> Check<'a> {
 
     /// The text of a file that holds a secret.
     pub(super) fn read_secret(&mut self, file: FileId, path: &str) -> Result<String, String> {
-        let text = files::read_secret(files::path_of(self.sources, file), path)?;
+        let path = files::beside(self.sources, file, path);
+        self.watched.file(path.clone());
+        let text = files::read_secret(&path)?;
         self.hide_text(&text, "***");
         Ok(text)
     }

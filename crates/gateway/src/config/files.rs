@@ -12,6 +12,7 @@ use super::{
     environment::{self, Environment},
     finding::Finding,
     source::{FileId, Place, Sources},
+    watched::Watched,
 };
 
 /// How many files one configuration may have.
@@ -25,8 +26,10 @@ pub(super) fn read_all(
     path: &Path,
     environment: &Environment<'_>,
     findings: &mut Vec<Finding>,
+    watched: &mut Watched,
 ) -> Sources {
     let mut sources = Sources::default();
+    watched.file(path.to_owned());
     let text = match read(path) {
         Ok(text) => text,
         Err(reason) => {
@@ -42,6 +45,7 @@ pub(super) fn read_all(
     let mut known = vec![path.to_owned()];
     for (span, pattern) in wanted {
         let place = Place { file: main, span };
+        watched.include(folder, &pattern);
         include(folder, &pattern, &place, &mut known, &mut sources, findings);
     }
     sources
@@ -141,7 +145,7 @@ fn shown(folder: &Path) -> String {
 
 /// The files that match a path whose parts may hold `*` and `?`, in the order of their names. A
 /// path without these is itself, whether or not there is such a file.
-fn matching(folder: &Path, pattern: &Path) -> io::Result<Vec<PathBuf>> {
+pub(super) fn matching(folder: &Path, pattern: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = vec![folder.to_owned()];
     for part in pattern.components() {
         let Component::Normal(name) = part else {
@@ -215,16 +219,16 @@ fn glob_matches(pattern: &str, name: &str) -> bool {
 }
 
 /// A file that holds a secret; its text without the line ends at its end.
-pub(super) fn read_secret(config: &Path, path: &str) -> Result<String, String> {
-    let path = config.parent().unwrap_or(Path::new("")).join(path);
+pub(super) fn read_secret(path: &Path) -> Result<String, String> {
     let text =
-        read(&path).map_err(|reason| format!("cannot read `{}`: {reason}", path.display()))?;
+        read(path).map_err(|reason| format!("cannot read `{}`: {reason}", path.display()))?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-/// The path of a file, to which other paths are relative.
-pub(super) fn path_of(sources: &Sources, file: FileId) -> &Path {
-    sources.get(file).map_or(Path::new(""), |source| &source.path)
+/// A path that is written in a file, and is relative to it.
+pub(super) fn beside(sources: &Sources, file: FileId, path: &str) -> PathBuf {
+    let file = sources.get(file).map_or(Path::new(""), |source| &source.path);
+    file.parent().unwrap_or(Path::new("")).join(path)
 }
 
 #[cfg(test)]

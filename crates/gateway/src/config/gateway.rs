@@ -25,6 +25,7 @@ impl Default for GatewaySettings {
             drain_timeout: Duration::from_secs(10),
             disk_bytes_max: 10 << 30,
             dead_letters: Bounds::default(),
+            reload_on_change: true,
         }
     }
 }
@@ -60,6 +61,9 @@ impl<'a> Check<'a> {
                 let place = Place { file, span: bytes.span() };
                 self.report(Finding::error(place, "expected at least \"64MiB\""));
             }
+        }
+        if let Some(reload) = keys.reload_on_change {
+            settings.reload_on_change = reload;
         }
         if let Some(keys) = keys.dead_letters {
             settings.dead_letters = bounds(&keys);

@@ -15,6 +15,7 @@ mod document;
 mod environment;
 mod files;
 mod finding;
+mod fingerprint;
 mod gateway;
 mod json;
 mod lanes;
@@ -37,6 +38,7 @@ mod targets;
 mod tests;
 mod toml_text;
 mod tree;
+mod watched;
 mod wording;
 
 use std::{collections::HashMap, path::Path};
@@ -53,6 +55,7 @@ use self::{
 pub use self::{
     environment::Environment,
     finding::{Finding, Report},
+    fingerprint::Fingerprint,
     model::{
         AdapterInstance, Batch, BatchFormat, Configuration, Deduplicate, DeduplicateBy,
         GatewaySettings, Guarantee, Reply, Route, RouteTarget, WhenFull,
@@ -60,6 +63,7 @@ pub use self::{
     overview::overview,
     schema::schema,
     source::{FileId as SourceId, Place as SourcePlace, Position, Source, Sources as SourceFiles},
+    watched::{Snapshot, Watched},
 };
 
 /// The keys of a file; all but the first two may stand in included files too.
@@ -72,22 +76,26 @@ pub struct Loaded {
     pub configuration: Option<Configuration>,
     /// All that there is to say about it.
     pub report: Report,
+    /// The files that it comes from, also where they could not be read.
+    pub watched: Watched,
 }
 
 /// Reads and checks a configuration.
 pub fn load(path: &Path, environment: &Environment<'_>, registry: &Registry) -> Loaded {
     let mut findings = Vec::new();
-    let sources = files::read_all(path, environment, &mut findings);
-    load_sources(sources, findings, environment, registry)
+    let mut watched = Watched::default();
+    let sources = files::read_all(path, environment, &mut findings, &mut watched);
+    load_sources(sources, findings, watched, environment, registry)
 }
 
 /// The same with the file of tests that stands beside it, such as `adapters.test.toml` beside
 /// `adapters.toml`, if there is one.
 pub fn load_with_tests(path: &Path, environment: &Environment<'_>, registry: &Registry) -> Loaded {
     let mut findings = Vec::new();
-    let mut sources = files::read_all(path, environment, &mut findings);
+    let mut watched = Watched::default();
+    let mut sources = files::read_all(path, environment, &mut findings, &mut watched);
     files::read_tests(path, &mut sources, &mut findings);
-    load_sources(sources, findings, environment, registry)
+    load_sources(sources, findings, watched, environment, registry)
 }
 
 /// Reads and checks a configuration that is not in a file; `include` and `*_file` are relative to
@@ -100,20 +108,23 @@ pub fn load_text(
 ) -> Loaded {
     let mut sources = Sources::default();
     sources.add(name.into(), text.to_owned());
-    load_sources(sources, Vec::new(), environment, registry)
+    load_sources(sources, Vec::new(), Watched::default(), environment, registry)
 }
 
 fn load_sources(
     mut sources: Sources,
     mut findings: Vec<Finding>,
+    watched: Watched,
     environment: &Environment<'_>,
     registry: &Registry,
 ) -> Loaded {
-    let (configuration, found, hidden) = {
+    let (configuration, watched, found, hidden) = {
         let mut check = Check::new(&sources, registry, environment);
+        check.watched = watched;
         let configuration = check.run();
+        let watched = std::mem::take(&mut check.watched);
         let (found, hidden) = check.finish();
-        (configuration, found, hidden)
+        (configuration, watched, found, hidden)
     };
     findings.extend(found);
     for (file, span) in hidden {
@@ -122,7 +133,7 @@ fn load_sources(
     let mut report = Report { sources, findings };
     report.sort();
     let configuration = configuration.filter(|_| report.errors() == 0);
-    Loaded { configuration, report }
+    Loaded { configuration, report, watched }
 }
 
 impl Check<'_> {
@@ -226,6 +237,7 @@ fn instance(declared: Declared<'_>) -> Option<AdapterInstance> {
         kind: declared.kind?.0.kind(),
         credits: declared.credits,
         deduplicate: declared.deduplicate,
-        prepared: declared.prepared?,
+        fingerprint: declared.fingerprint,
+        prepared: declared.prepared?.into(),
     })
 }

@@ -1,6 +1,6 @@
 //! A configuration that has been read and checked: everything the gateway needs to start.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -10,6 +10,7 @@ use transload_delivery::dead_letters::Bounds;
 use transload_envelope::Text;
 use transload_routing::{Pattern, Template};
 
+use super::fingerprint::Fingerprint;
 use crate::rule_test::RuleTest;
 
 /// A whole configuration.
@@ -26,7 +27,7 @@ pub struct Configuration {
 }
 
 /// The settings of `[gateway]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewaySettings {
     /// Where queues, sessions and dead letters are kept.
     pub data_dir: PathBuf,
@@ -38,6 +39,22 @@ pub struct GatewaySettings {
     pub disk_bytes_max: u64,
     /// The bounds of the dead letters of each route.
     pub dead_letters: Bounds,
+    /// Whether the configuration is read anew when one of its files has changed.
+    pub reload_on_change: bool,
+}
+
+impl GatewaySettings {
+    /// The keys that differ from those of a gateway that runs, and that it cannot go over to.
+    pub(crate) fn counts_later(&self, running: &Self) -> Vec<&'static str> {
+        let Self { data_dir, admin, drain_timeout: _, disk_bytes_max, .. } = self;
+        let keys = [
+            ("data_dir", *data_dir == running.data_dir),
+            ("admin", *admin == running.admin),
+            ("max_disk_bytes", *disk_bytes_max == running.disk_bytes_max),
+            ("dead_letters", self.dead_letters == running.dead_letters),
+        ];
+        keys.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect()
+    }
 }
 
 /// One `[adapters.NAME]`.
@@ -51,8 +68,10 @@ pub struct AdapterInstance {
     pub credits: usize,
     /// How messages that were accepted before are recognized, if they are to be.
     pub deduplicate: Option<Deduplicate>,
+    /// Stands for its settings, so that a change can be told.
+    pub fingerprint: Fingerprint,
     /// Its checked settings.
-    pub prepared: Box<dyn Prepared>,
+    pub prepared: Arc<dyn Prepared>,
 }
 
 /// How messages that were accepted before are recognized.
@@ -156,6 +175,8 @@ pub struct RouteTarget {
     pub target: PreparedTarget,
     /// Its keys as they stand in the file, without secrets; to be shown.
     pub keys: Map<String, Json>,
+    /// Stands for its settings, so that a change can be told.
+    pub fingerprint: Fingerprint,
     /// The keys whose text depends on the message.
     pub templates: Vec<(Text, Template)>,
 }

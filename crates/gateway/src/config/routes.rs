@@ -264,6 +264,7 @@ impl<'a> Check<'a> {
                 adapter: target.adapter,
                 target: target.target?,
                 keys: target.keys,
+                fingerprint: target.fingerprint,
                 templates: varying.map(|(key, _, text)| (key.clone(), text.clone())).collect(),
             });
             templates.push(target.templates);

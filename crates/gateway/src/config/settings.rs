@@ -31,6 +31,9 @@ pub(super) struct GatewayKeys {
     /// refused. Default: "10GiB".
     #[schemars(with = "Option<ByteSize>")]
     pub(super) max_disk_bytes: Option<Spanned<ByteSize>>,
+    /// Whether this file, those that it includes and those that it names are read anew when one of
+    /// them has changed. A signal (SIGHUP) and `transload reload` do so anyway. Default: true.
+    pub(super) reload_on_change: Option<bool>,
     /// The bounds of the dead letters of each route. At a bound the oldest make room.
     pub(super) dead_letters: Option<DeadLetterKeys>,
 }

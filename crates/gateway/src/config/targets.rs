@@ -10,6 +10,7 @@ use super::{
     adapters::{self, Adapters, Declared, RoleOf},
     check::Check,
     finding::Finding,
+    fingerprint::Fingerprint,
     json::without_secrets,
     recover,
     schema_view::View,
@@ -28,6 +29,7 @@ pub(super) struct DeclaredTarget {
     pub(super) target: Option<PreparedTarget>,
     /// What is given, without secrets.
     pub(super) keys: Map<String, Json>,
+    pub(super) fingerprint: Fingerprint,
     /// The templated keys that are given: the key, its place, and what was read.
     pub(super) templates: Vec<(Text, Place, Template)>,
 }
@@ -96,8 +98,9 @@ impl<'a> Check<'a> {
         let secret = |key: &str| schemas.target().property(key).is_some_and(View::is_secret);
         keys.retain(|key, _| !secret(key));
         self.secret_files(file, table.get_mut(), schemas.target());
+        let fingerprint = Fingerprint::of(kind.kind(), table.get_ref());
         let target = self.prepare_target(file, adapter, &mut table, name_place);
-        Some(DeclaredTarget { adapter: number, place, target, keys, templates })
+        Some(DeclaredTarget { adapter: number, place, target, fingerprint, keys, templates })
     }
 
     fn adapter_key(

@@ -21,7 +21,7 @@ pub(crate) use self::{
     directory::Directory,
     outputs::{Output, Sending, outputs},
 };
-use crate::{config::Configuration, message::Message, run::rules};
+use crate::{config::Configuration, message::Message, routing::rules};
 
 /// Explains messages by the rules of a configuration.
 #[derive(Debug)]

@@ -28,7 +28,7 @@ pub(crate) use self::{
     replay::Replayed,
     selection::{Request, Selection},
 };
-use crate::{dispatch::Shared, storage::Storage, sync::lock};
+use crate::{routing::Shared, storage::Storage, sync::lock};
 
 /// The dead letters of one gateway.
 #[derive(Debug)]

@@ -5,32 +5,37 @@ use std::collections::HashMap;
 use transload_envelope::{Arguments, Envelope, Outgoing, Text};
 use transload_routing::{Plan, Rule, RuleSet};
 
-use crate::dispatch::Shared;
+use crate::{destination::Destination, routing::Routing};
 
-/// A destination by its place in [`Shared::destinations`], and what goes with the message.
+/// A destination by its place in [`Routing::destinations`], and what goes with the message.
 pub(crate) type Place = (usize, Arguments);
 
 /// Finds places by the routes that the gateway has at present.
 pub(crate) struct Places<'a> {
-    shared: &'a Shared,
+    routing: &'a Routing,
     /// Each rule by itself, made when it is needed first.
     alone: HashMap<usize, RuleSet>,
     plan: Plan,
 }
 
 impl<'a> Places<'a> {
-    pub(crate) fn new(shared: &'a Shared) -> Self {
-        Self { shared, alone: HashMap::new(), plan: Plan::new() }
+    pub(crate) fn new(routing: &'a Routing) -> Self {
+        Self { routing, alone: HashMap::new(), plan: Plan::new() }
+    }
+
+    /// The destination at a place.
+    pub(crate) fn get(&self, place: usize) -> Option<&'a Destination> {
+        self.routing.destinations.get(place)
     }
 
     /// The number of the route of this name.
     pub(crate) fn route(&self, name: &str) -> Option<usize> {
-        self.shared.rules.rules().iter().position(|rule| *rule.name == *name)
+        self.routing.rules.rules().iter().position(|rule| *rule.name == *name)
     }
 
     /// The number of the destination of this name.
     pub(crate) fn destination(&self, name: &str) -> Option<usize> {
-        self.shared.destinations.iter().position(|destination| *destination.name == *name)
+        self.routing.destinations.iter().position(|destination| *destination.name == *name)
     }
 
     /// The destination, with the arguments that the message was given when it was routed, or with
@@ -40,7 +45,7 @@ impl<'a> Places<'a> {
         destination: usize,
         outgoing: &Outgoing,
     ) -> Result<Place, String> {
-        let rules = self.shared.rules.rules();
+        let rules = self.routing.rules.rules();
         let owner = rules.iter().enumerate().find_map(|(number, rule)| {
             let target = rule.targets.iter().find(|to| to.destination == destination)?;
             Some((number, target))
@@ -58,7 +63,7 @@ impl<'a> Places<'a> {
     /// All targets of a route, by its patterns and templates; who may use the route, and which
     /// routes come before it, is not asked.
     pub(crate) fn anew(&mut self, rule: usize, envelope: &Envelope) -> Result<Vec<Place>, String> {
-        let Some(found) = self.shared.rules.rules().get(rule) else {
+        let Some(found) = self.routing.rules.rules().get(rule) else {
             return Err("there is no such route".to_owned());
         };
         let alone = self.alone.entry(rule).or_insert_with(|| {

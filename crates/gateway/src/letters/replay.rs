@@ -65,7 +65,9 @@ impl Letters {
     ) -> Result<Replayed, String> {
         let _alone = self.busy.lock().await;
         selection.not_later_than(Timestamp::now());
-        let mut places = Places::new(&self.shared);
+        // The rules stay the same for the whole of it.
+        let routing = self.shared.routing();
+        let mut places = Places::new(&routing);
         let to_route = match to_route {
             None => None,
             Some(name) => {
@@ -109,20 +111,18 @@ impl Letters {
         let mut stored = Vec::new();
         let mut watched = Vec::new();
         for found in found {
-            let places = match self.places(&found, to_route, places) {
-                Ok(places) => places,
+            let going = match self.places(&found, to_route, places) {
+                Ok(going) => going,
                 Err(why) => {
                     outcome.leave(&found, &why);
                     continue;
                 }
             };
-            let in_memory = |(place, _): &Place| {
-                self.shared.destinations.get(*place).is_some_and(|to| to.in_memory)
-            };
-            if places.iter().any(in_memory) {
-                watched.push(self.watched(found, places, &settle));
+            let in_memory = |(place, _): &Place| places.get(*place).is_some_and(|to| to.in_memory);
+            if going.iter().any(in_memory) {
+                watched.push(watched_one(found, going, places, &settle));
             } else {
-                stored.push(self.stored(found, places));
+                stored.push(going_to(found, going, places, |_| None));
             }
         }
         drop(settle);
@@ -171,7 +171,7 @@ impl Letters {
             vec![places.back(destination, &letter.outgoing)?]
         };
         for (place, _) in &found {
-            let Some(to) = self.shared.destinations.get(*place) else { continue };
+            let Some(to) = places.get(*place) else { continue };
             if to.in_memory && !self.delivers {
                 return Err(format!(
                     "the queue of `{}` is in memory: send it while the gateway runs",
@@ -183,37 +183,6 @@ impl Letters {
             }
         }
         Ok(found)
-    }
-
-    fn stored(&self, found: Found, places: Vec<Place>) -> Going {
-        self.going(found, places, |_| None)
-    }
-
-    /// The same with a receipt that tells when all targets have confirmed.
-    fn watched(&self, found: Found, places: Vec<Place>, settle: &SettlementSender) -> Going {
-        let tag = Tag(found.position.0);
-        let share = Receipt::without_credit(tag, settle.clone()).share();
-        let going = self.going(found, places, |in_memory| {
-            let on = if in_memory { SettleOn::Delivered } else { SettleOn::Stored };
-            Some((share.clone(), on))
-        });
-        share.settle(Settlement::Accepted);
-        going
-    }
-
-    fn going(
-        &self,
-        found: Found,
-        places: Vec<Place>,
-        share: impl Fn(bool) -> Option<(Share, SettleOn)>,
-    ) -> Going {
-        let to = places.into_iter().filter_map(|(place, arguments)| {
-            let destination = self.shared.destinations.get(place)?;
-            let share = share(destination.in_memory);
-            Some(AppendTo { queue: destination.queue.id(), arguments, share })
-        });
-        let append = Append { envelope: found.letter.outgoing.envelope, to: to.collect() };
-        Going { route: found.route, position: found.position, append }
     }
 
     /// Takes letters from the dead letters once they have been delivered.
@@ -249,6 +218,38 @@ impl Letters {
             .map(|(route, positions)| self.storage.discard(&queue_name(route), positions));
         gone.sum()
     }
+}
+
+/// A letter with a receipt that tells when all targets have confirmed.
+fn watched_one(
+    found: Found,
+    going: Vec<Place>,
+    places: &Places<'_>,
+    settle: &SettlementSender,
+) -> Going {
+    let tag = Tag(found.position.0);
+    let share = Receipt::without_credit(tag, settle.clone()).share();
+    let going = going_to(found, going, places, |in_memory| {
+        let on = if in_memory { SettleOn::Delivered } else { SettleOn::Stored };
+        Some((share.clone(), on))
+    });
+    share.settle(Settlement::Accepted);
+    going
+}
+
+fn going_to(
+    found: Found,
+    going: Vec<Place>,
+    places: &Places<'_>,
+    share: impl Fn(bool) -> Option<(Share, SettleOn)>,
+) -> Going {
+    let to = going.into_iter().filter_map(|(place, arguments)| {
+        let destination = places.get(place)?;
+        let share = share(destination.in_memory);
+        Some(AppendTo { queue: destination.queue.id(), arguments, share })
+    });
+    let append = Append { envelope: found.letter.outgoing.envelope, to: to.collect() };
+    Going { route: found.route, position: found.position, append }
 }
 
 fn apart(going: Vec<Going>) -> (BTreeMap<Text, Vec<Position>>, Vec<Append>) {

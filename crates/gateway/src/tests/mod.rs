@@ -5,6 +5,7 @@ mod lanes;
 mod letters;
 mod orphans;
 mod peer;
+mod reloading;
 mod repeats;
 mod requests;
 mod rules;
@@ -34,15 +35,19 @@ struct Between {
     _data: TempDir,
 }
 
-/// Reads a configuration with the two peers and these routes.
-fn configuration(source: &Script, target: &Script, data: &TempDir, rest: &str) -> Configuration {
-    let text = format!(
+fn text(source: &Script, target: &Script, data: &TempDir, rest: &str) -> String {
+    format!(
         "[gateway]\ndata_dir = {:?}\ndrain_timeout = \"5s\"\n\
          [adapters.source]\n{}\n[adapters.target]\n{}\n{rest}",
         data.path().join("data"),
         source.settings(),
         target.settings(),
-    );
+    )
+}
+
+/// Reads a configuration with the two peers and these routes.
+fn configuration(source: &Script, target: &Script, data: &TempDir, rest: &str) -> Configuration {
+    let text = text(source, target, data, rest);
     let registry = Registry::default().with::<Fake>();
     let loaded = load_text("adapters.toml", &text, &|_| None, &registry);
     loaded.configuration.unwrap_or_else(|| panic!("{:#?}\n{text}", loaded.report.findings))

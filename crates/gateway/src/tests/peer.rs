@@ -24,9 +24,9 @@ pub(super) struct Site {
 
 /// A gateway with an admin address.
 pub(super) struct Asked {
-    address: SocketAddr,
-    stop: CancellationToken,
-    running: JoinHandle<Result<Summary, RunError>>,
+    pub(super) address: SocketAddr,
+    pub(super) stop: CancellationToken,
+    pub(super) running: JoinHandle<Result<Summary, RunError>>,
 }
 
 impl Site {
@@ -35,11 +35,16 @@ impl Site {
         Self { source: Script::new(), target: Script::new(), data }
     }
 
+    /// The whole file with these tables.
+    pub(super) fn text(&self, rest: &str) -> String {
+        super::text(&self.source, &self.target, &self.data, rest)
+    }
+
     /// Starts a gateway with these tables, and waits until its admin address answers.
     #[expect(clippy::disallowed_methods, reason = "the task is joined by `stop`")]
     pub(super) async fn start(&self, rest: &str) -> Asked {
         let mut configuration = configuration(&self.source, &self.target, &self.data, rest);
-        let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let free = free().await;
         configuration.gateway.admin = Some(free);
         // What does not finish here never does.
         configuration.gateway.drain_timeout = Duration::from_millis(300);
@@ -112,6 +117,11 @@ impl Asked {
         self.stop.cancel();
         within("the end of the gateway", self.running).await.unwrap()
     }
+}
+
+/// An address that nobody listens on.
+pub(super) async fn free() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
 /// Looks again and again until it is so.

@@ -121,6 +121,8 @@ impl Lanes {
         tokio::select! {
             biased;
             () = worker.stop.abort.cancelled() => Event::Abort,
+            // What is on its way comes to its end, as after every stop.
+            () = worker.stop.leave.cancelled() => Event::Abort,
             () = worker.stop.finish.cancelled(), if !*finishing => Event::Finish,
             Some(ended) = attempts.join_next() => Event::Ended(ended),
             leased = wait_for(lease) => Event::Leased(leased),

@@ -41,9 +41,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct Supervisor {
     pub(crate) name: Text,
-    pub(crate) place: usize,
-    pub(crate) prepared: Box<dyn Prepared>,
-    /// What the adapter gets, with a stop signal and tasks that are made anew for each connection.
+    pub(crate) prepared: Arc<dyn Prepared>,
+    /// What the adapter gets; its stop signal, tasks and interest are made anew for each connection.
     pub(crate) context: Context,
     pub(crate) link: LinkSender,
     pub(crate) dispatcher: Dispatcher,
@@ -97,7 +96,7 @@ impl Supervisor {
         }
         // Workers of other connections may still deliver what is in hand until `close` fires.
         self.close.cancelled().await;
-        self.status.set(self.place, AdapterState::Stopped);
+        self.status.set(&self.name, AdapterState::Stopped);
         self.metrics.connected.set(0);
     }
 
@@ -105,6 +104,7 @@ impl Supervisor {
         let context = Context {
             stop: self.context.stop.child_token(),
             tasks: TaskTracker::new(),
+            interest: self.context.updates.interest(),
             ..self.context.clone()
         };
         let connecting = timeout(CONNECT_TIMEOUT, self.prepared.connect(context.clone()));
@@ -141,18 +141,15 @@ impl Supervisor {
 
     fn up(&self) {
         self.metrics.connected.set(1);
-        if self.status.set(self.place, AdapterState::Up) {
+        if self.status.set(&self.name, AdapterState::Up) != Some(AdapterState::Up) {
             info!(adapter = %self.name, at = %self.prepared.describe(), "The adapter is up.");
         }
     }
 
     fn down(&self, reason: &str) {
         self.metrics.connected.set(0);
-        let was_down = self.status.adapters().get(self.place).is_some_and(|(_, state)| {
-            matches!(state, AdapterState::Down { .. } | AdapterState::Stopped)
-        });
-        self.status.set(self.place, AdapterState::Down { reason: reason.to_owned() });
-        if was_down {
+        let before = self.status.set(&self.name, AdapterState::Down { reason: reason.to_owned() });
+        if matches!(before, Some(AdapterState::Down { .. } | AdapterState::Stopped)) {
             debug!(adapter = %self.name, %reason, "The adapter is still down.");
         } else {
             warn!(
@@ -211,25 +208,4 @@ fn describe(error: &ConnectError) -> String {
         cause = error.source();
     }
     text
-}
-
-/// The parts that all supervisors' contexts share.
-pub(crate) fn context(
-    name: Text,
-    credits: usize,
-    stop: CancellationToken,
-    interest: transload_adapter::Interest,
-    store: Arc<dyn transload_adapter::store::Store>,
-    observer: Arc<dyn transload_adapter::Observer>,
-) -> Context {
-    Context {
-        name,
-        credits: Arc::new(tokio::sync::Semaphore::new(credits)),
-        stop,
-        tasks: TaskTracker::new(),
-        interest: Arc::new(interest),
-        updates: transload_adapter::Updates::default(),
-        store,
-        observer,
-    }
 }

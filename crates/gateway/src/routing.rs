@@ -1,0 +1,120 @@
+//! The rules in force, and the destinations that they name.
+//!
+//! Invariant: rules and destinations belong together and are replaced together, so that no message
+//! is routed by half of each. Who routes takes them once and uses them to the end.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+};
+
+use arc_swap::ArcSwap;
+use tokio_util::sync::CancellationToken;
+use transload_adapter::{Interest, store::Store};
+use transload_delivery::{dead_letters::DeadLetters, worker::ORDERED_BY};
+use transload_envelope::Text;
+use transload_routing::{Rule, RuleSet, TargetRule, Template};
+
+use crate::{
+    config::{Configuration, Route, RouteTarget},
+    destination::Destination,
+};
+
+/// The rules of one configuration and their destinations. Nothing in it changes.
+#[derive(Debug)]
+pub(crate) struct Routing {
+    pub(crate) rules: RuleSet,
+    /// In the order in which the rules number them.
+    pub(crate) destinations: Vec<Destination>,
+    /// The numbers by which the rules know the adapters.
+    adapters: HashMap<Text, usize>,
+    /// Fires when others have taken their place.
+    pub(crate) replaced: CancellationToken,
+}
+
+impl Routing {
+    pub(crate) fn new(configuration: &Configuration, destinations: Vec<Destination>) -> Self {
+        let names = configuration.adapters.iter().map(|adapter| adapter.name.clone());
+        Self {
+            rules: rules(&configuration.routes),
+            destinations,
+            adapters: names.zip(0..).collect(),
+            replaced: CancellationToken::new(),
+        }
+    }
+
+    /// The number by which the rules know an adapter.
+    pub(crate) fn adapter(&self, name: &str) -> Option<usize> {
+        self.adapters.get(name).copied()
+    }
+
+    /// Whether there is a destination of this name.
+    pub(crate) fn has_destination(&self, name: &str) -> bool {
+        self.destinations.iter().any(|known| *known.name == *name)
+    }
+}
+
+/// What dispatchers and pages share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    routing: ArcSwap<Routing>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) dead_letters: DeadLetters,
+}
+
+impl Shared {
+    pub(crate) fn new(routing: Routing, store: Arc<dyn Store>, dead_letters: DeadLetters) -> Self {
+        Self { routing: ArcSwap::from_pointee(routing), store, dead_letters }
+    }
+
+    /// The rules in force. They are to be used for a while and not kept.
+    pub(crate) fn routing(&self) -> Arc<Routing> {
+        self.routing.load_full()
+    }
+
+    /// Puts other rules in force. What is returned dies when nobody routes by the old ones any
+    /// more.
+    pub(crate) fn replace(&self, routing: Routing) -> Weak<Routing> {
+        let old = self.routing.swap(Arc::new(routing));
+        old.replaced.cancel();
+        Arc::downgrade(&old)
+    }
+}
+
+/// The rules in the order of the routes; their destinations are numbered from route to route.
+pub(crate) fn rules(routes: &[Route]) -> RuleSet {
+    let mut numbers = 0..;
+    let rules = routes.iter().map(|route| Rule {
+        name: route.name.clone(),
+        from: route.from.clone(),
+        patterns: route.patterns.clone(),
+        fallback: route.fallback,
+        stop: route.stop,
+        targets: route
+            .to
+            .iter()
+            .zip(&mut numbers)
+            .map(|(to, destination)| TargetRule { destination, templates: templates(route, to) })
+            .collect(),
+    });
+    RuleSet::new(rules.collect())
+}
+
+/// What a message fills in for a target: the target's own keys, and the key of its order.
+fn templates(route: &Route, to: &RouteTarget) -> Vec<(Text, Template)> {
+    let key = route.ordered_by.iter().map(|key| (Text::from_static(ORDERED_BY), key.clone()));
+    to.templates.iter().cloned().chain(key).collect()
+}
+
+/// What the routes want of an adapter.
+pub(crate) fn interest(routes: &[Route], adapter: usize) -> Interest {
+    let mut patterns: Vec<Text> = routes
+        .iter()
+        .filter(|route| route.from.contains(&adapter))
+        .flat_map(|route| &route.patterns)
+        .map(|pattern| Text::from(pattern.as_str()))
+        .collect();
+    patterns.sort_unstable();
+    patterns.dedup();
+    Interest { patterns }
+}
