@@ -28,6 +28,7 @@ mod ports;
 mod process;
 mod python;
 mod rabbitmq;
+mod small_disk;
 pub mod wait;
 
 pub use self::{
@@ -42,4 +43,5 @@ pub use self::{
     process::{End, Process},
     python::{Outcome, Python},
     rabbitmq::RabbitMq,
+    small_disk::SmallDisk,
 };

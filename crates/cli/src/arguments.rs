@@ -27,6 +27,7 @@ Examples:
   transload dead-letters replay --route orders
                                       send it again
   transload queues list               what waits where
+  transload repair                    check the files of a stopped gateway
 
 Exit codes:
   0  all is well, or the gateway was told to stop and finished what was in flight
@@ -34,7 +35,7 @@ Exit codes:
   2  the command line cannot be understood
   3  the gateway cannot start: an address is in use, the data directory cannot be used …
   4  a second signal stopped the gateway before it had finished
-  5  a command about dead letters or queues could not be done, or only in part
+  5  a command about dead letters, queues or repair could not be done, or only in part
 
 On SIGHUP, and when its file or one of those that belong to it has changed, the gateway reads its
 configuration anew. One with faults changes nothing and is told in the log.
@@ -114,6 +115,18 @@ pub(crate) enum Command {
     /// Works on the running gateway or on the files of a stopped one.
     #[command(subcommand)]
     Queues(Queues),
+    /// Check every record in the data directory of a stopped gateway. Where the gateway does not
+    /// start since a file is damaged, set that aside, and say what is lost by it.
+    Repair(RepairArguments),
+}
+
+/// What to do with damage.
+#[derive(Debug, Args)]
+pub(crate) struct RepairArguments {
+    /// Copy damaged files beside themselves, ending in `.damaged`, and cut them off where the damage
+    /// begins. Without it, nothing is changed.
+    #[arg(long)]
+    pub(crate) set_aside: bool,
 }
 
 /// How to check.

@@ -11,7 +11,7 @@ pub(crate) const CANNOT_START: u8 = 3;
 /// A second signal stopped the gateway before it had finished.
 pub(crate) const CUT_SHORT: u8 = 4;
 
-/// A command about dead letters or queues could not be done, or only in part.
+/// A command about dead letters, queues or repair could not be done, or only in part.
 pub(crate) const INCOMPLETE: u8 = 5;
 
 /// How a command ended.

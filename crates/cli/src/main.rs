@@ -11,6 +11,7 @@ mod hash_password;
 mod logging;
 mod operate;
 mod paint;
+mod repair;
 mod run;
 mod schema;
 mod stack;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Some(Command::DeadLetters(command)) => {
             operate::operate(&arguments, operate::Command::DeadLetters(command))
         }
+        Some(Command::Repair(how)) => repair::run(&arguments, how),
         Some(Command::Queues(command)) => {
             operate::operate(&arguments, operate::Command::Queues(command))
         }

@@ -27,7 +27,7 @@ pub(crate) const RUNTIME_STACK_BYTES: usize = 16 << 20;
 
 /// Starts the program over with large stacks, unless it has them. Returns only if that fails.
 pub(crate) fn ensure() -> Result<(), io::Error> {
-    if environment(VARIABLE).is_some() {
+    if is_enough(environment(VARIABLE).as_deref()) {
         return Ok(());
     }
     let program = std::env::current_exe()?;
@@ -41,4 +41,33 @@ pub(crate) fn ensure() -> Result<(), io::Error> {
         command.env(TRIM.0, TRIM.1);
     }
     Err(command.exec())
+}
+
+/// Whether the stacks of libraries are large enough with this value of the variable. What is no
+/// number counts for nothing with the standard library too.
+fn is_enough(value: Option<&str>) -> bool {
+    value
+        .and_then(|bytes| bytes.parse().ok())
+        .is_some_and(|bytes: usize| bytes >= LIBRARY_STACK_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_smaller_size_of_somebody_else_is_not_enough() {
+        let enough = LIBRARY_STACK_BYTES.to_string();
+        let more = (LIBRARY_STACK_BYTES + 1).to_string();
+        for (value, expected) in [
+            (None, false),
+            (Some(""), false),
+            (Some("many"), false),
+            (Some("2097152"), false),
+            (Some(&*enough), true),
+            (Some(&*more), true),
+        ] {
+            assert_eq!(is_enough(value), expected, "{value:?}");
+        }
+    }
 }

@@ -17,6 +17,7 @@ mod message;
 mod metrics;
 mod offline;
 mod queues;
+mod repair;
 mod requests;
 mod routing;
 mod rule_test;
@@ -32,6 +33,7 @@ pub use self::{
     explain::Explainer,
     message::{Message, MessageFault},
     offline::{Offline, OfflineError},
+    repair::{Repaired, repair},
     rule_test::{Expectation, ExpectedPayload, RuleTest, run_tests},
     run::{Reload, Reloader, RunError, Summary, run, run_reloading},
 };

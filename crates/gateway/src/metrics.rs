@@ -102,6 +102,7 @@ struct StoreMetrics {
     segments: Gauge,
     index_bytes: Gauge,
     failed: Gauge,
+    full: Gauge,
     sync_seconds: Gauge<f64, AtomicU64>,
     syncs: Gauge,
 }
@@ -115,6 +116,7 @@ impl StoreMetrics {
         gauge("journal_segments", "Files of the journal", &figures.segments);
         gauge("journal_index_bytes", "Memory of the queues' indexes", &figures.index_bytes);
         gauge("journal_failed", "1 when the journal takes nothing any more", &figures.failed);
+        gauge("journal_full", "1 while there is no space for more messages", &figures.full);
         gauge("journal_syncs", "Syncs since the start", &figures.syncs);
         registry.register(
             "journal_last_sync_seconds",
@@ -286,6 +288,7 @@ impl Metrics {
         figures.segments.set(gauge(found.segments));
         figures.index_bytes.set(gauge(found.index_bytes));
         figures.failed.set(i64::from(found.poisoned));
+        figures.full.set(i64::from(found.full));
         figures.syncs.set(gauge(found.syncs));
         figures.sync_seconds.set(found.last_sync.as_secs_f64());
     }
@@ -498,6 +501,7 @@ mod tests {
             "transload_journal_segments 1",
             "transload_journal_index_bytes 0",
             "transload_journal_failed 0",
+            "transload_journal_full 0",
             "transload_journal_syncs 0",
             "transload_journal_last_sync_seconds 0.25",
         ] {

@@ -1,6 +1,6 @@
 //! The store of the gateway: the journal in the data directory.
 
-use std::{error::Error as _, sync::Arc};
+use std::{error::Error as _, io, path::Path, sync::Arc};
 
 use tracing::{error, info, warn};
 use transload_adapter::store::{Depth, Leased, Position, Storage as Kept, Store, StoreError};
@@ -19,11 +19,20 @@ pub(crate) struct Storage(Arc<JournalStore>);
 impl Storage {
     /// Opens the store in the data directory, which may read much from the disk.
     pub(crate) async fn open(settings: &GatewaySettings) -> Result<Self, OpenError> {
-        let directory = settings.data_dir.clone();
-        let journal = JournalSettings {
-            disk_bytes_max: settings.disk_bytes_max,
-            ..JournalSettings::default()
-        };
+        Self::open_as(&settings.data_dir, Self::journal_settings(settings)).await
+    }
+
+    /// The bounds of the journal.
+    pub(crate) fn journal_settings(settings: &GatewaySettings) -> JournalSettings {
+        JournalSettings { disk_bytes_max: settings.disk_bytes_max, ..JournalSettings::default() }
+    }
+
+    /// Opens the store with other settings.
+    pub(crate) async fn open_as(
+        directory: &Path,
+        journal: JournalSettings,
+    ) -> Result<Self, OpenError> {
+        let directory = directory.to_owned();
         let opening =
             tokio::task::spawn_blocking(move || JournalStore::open(&directory, journal)).await;
         let store = match opening {
@@ -97,12 +106,26 @@ pub(crate) fn explain(error: &OpenError) -> String {
             text.push_str("; stop the other gateway, or give this one its own `data_dir`");
         }
         OpenError::Damaged { .. } => text.push_str(
-            "; nothing was changed: restore the file from a copy, or move the data directory away",
+            "; nothing was changed: restore the file from a copy, or set aside what is damaged with \
+             `transload repair --set-aside`, which says what that loses",
         ),
         OpenError::Version { .. } => {
             text.push_str("; it was written by a newer version: use that one");
         }
-        OpenError::Settings(_) | OpenError::Io { .. } => {}
+        OpenError::Io { source, .. } => match source.kind() {
+            io::ErrorKind::PermissionDenied => text.push_str(
+                "; the user that the gateway runs as must be able to read and write there",
+            ),
+            io::ErrorKind::ReadOnlyFilesystem => text.push_str(
+                "; mount the file system so that it can be written to, or choose another \
+                 `data_dir`",
+            ),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                text.push_str("; make space, or choose another `data_dir`");
+            }
+            _ => {}
+        },
+        OpenError::Settings(_) => {}
     }
     text
 }

@@ -15,7 +15,6 @@
 
 pub(crate) mod amqp;
 pub(crate) mod amqp_wire;
-mod disk;
 pub(crate) mod http;
 pub(crate) mod ledger;
 pub(crate) mod mqtt;

@@ -6,7 +6,6 @@ use tokio::{task::JoinSet, time::sleep};
 
 use super::{
     Ledger, Path, Plan, amqp,
-    disk::SmallDisk,
     http::{Poster, Sink},
     mqtt::{Device, Subscriber},
     mqtt_wire::Version,
@@ -16,7 +15,10 @@ use super::{
     schedule::{Fault, Link, Place},
     settings,
 };
-use crate::{End, Mosquitto, Nats, Process, RabbitMq, Transload, free_port, wait};
+use crate::{End, Mosquitto, Nats, Process, RabbitMq, SmallDisk, Transload, free_port, wait};
+
+/// How large the disk is that is filled up.
+const DISK_MEBIBYTES: u32 = 256;
 
 /// The processes of a run.
 #[derive(Debug)]
@@ -112,7 +114,7 @@ impl Rig {
         };
         rig.gateway.configure(&rig.configuration(plan.best_effort));
         if plan.small_disk {
-            match SmallDisk::mount(&rig.gateway.data_dir()) {
+            match SmallDisk::mount(&rig.gateway.data_dir(), DISK_MEBIBYTES) {
                 Ok(disk) => rig.disk = Some(disk),
                 Err(error) => {
                     let reason = format!("a full disk: no small file system here ({error})");

@@ -39,7 +39,12 @@ async fn list(access: &Access, format: Format) -> Result<Done, Failure> {
         .map(|queue| {
             let mut row: Vec<_> = columns.iter().map(|(_, key)| cell(queue, key)).collect();
             let orphan = queue.get("orphan") == Some(&Value::Bool(true));
-            row.push(if orphan { "belongs to nothing".to_owned() } else { String::new() });
+            let reason = queue.pointer("/circuit/reason").and_then(Value::as_str);
+            row.push(match reason {
+                _ if orphan => "belongs to nothing".to_owned(),
+                Some(reason) => format!("takes no messages: {reason}"),
+                None => String::new(),
+            });
             row
         })
         .collect();

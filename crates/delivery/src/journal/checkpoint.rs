@@ -15,31 +15,24 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io::{self, Write as _},
+    fs, io,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use bytes::Bytes;
-use transload_adapter::store::Table as _;
 use transload_envelope::{
     Text,
-    codec::{DecodeError, Reader, put_bytes, put_varint},
+    codec::{DecodeError, Reader},
 };
 
 use super::{
-    disk,
     index::{Block, Index},
-    segment,
     settings::OpenError,
-    writer::{Fault, Writer},
 };
-use crate::sync::lock;
 
 /// The version of the format that is written.
 pub(crate) const VERSION: u32 = 1;
-const MAGIC: [u8; 8] = *b"TRLDCHK\n";
+pub(super) const MAGIC: [u8; 8] = *b"TRLDCHK\n";
 
 /// A queue as it is recovered.
 #[derive(Debug, Default)]
@@ -75,155 +68,6 @@ pub(crate) fn reserve(directory: &Path) -> PathBuf {
 /// The file while it is being written.
 pub(crate) fn temporary(directory: &Path) -> PathBuf {
     directory.join("checkpoint.tmp")
-}
-
-impl Writer {
-    /// Writes a checkpoint, and then deletes the segments in which nothing lives.
-    pub(crate) fn checkpoint(&mut self) -> Result<(), Fault> {
-        self.sync()?;
-        let shared = Arc::clone(&self.core.shared);
-        let (temporary, place) = (temporary(&shared.directory), path(&shared.directory));
-        let (file, length) = self.save_with_reserve(&temporary)?;
-        shared
-            .disk
-            .sync(&file)
-            .and_then(|()| shared.disk.rename(&temporary, &place))
-            .and_then(|()| shared.disk.sync_directory(&shared.directory))
-            .map_err(|error| Fault::fatal("cannot sync a checkpoint", &error))?;
-        self.checkpoint_bytes = length;
-        self.since_checkpoint = 0;
-        {
-            let mut figures = lock(&shared.figures);
-            figures.checkpoints = figures.checkpoints.saturating_add(1);
-        }
-        self.delete_dead()?;
-        self.keep_reserve();
-        Ok(())
-    }
-
-    /// Writes the file, and gives up the reserve for it where there is no other space: what it
-    /// takes to clean up must not hang on there being space.
-    fn save_with_reserve(&mut self, temporary: &Path) -> Result<(File, u64), Fault> {
-        let mut outcome = self.save(temporary);
-        if outcome.as_ref().is_err_and(disk::is_full) {
-            let reserve = reserve(&self.core.shared.directory);
-            if fs::remove_file(&reserve).is_ok() {
-                self.reserve_bytes = 0;
-                outcome = self.save(temporary);
-            }
-        }
-        outcome.map_err(|error| {
-            // What is left of it is overwritten by the next attempt.
-            drop(fs::remove_file(temporary));
-            Fault::of("cannot write a checkpoint", &error)
-        })
-    }
-
-    /// Sees to it that the reserve has room for a checkpoint; without space, it is tried again
-    /// after the next checkpoint.
-    pub(crate) fn keep_reserve(&mut self) {
-        let shared = &self.core.shared;
-        let least = (shared.settings.segment_bytes / 64).max(self.checkpoint_bytes);
-        if self.reserve_bytes >= least {
-            return;
-        }
-        let wanted = least.saturating_mul(5) / 4;
-        let path = reserve(&shared.directory);
-        let zeros = vec![0; usize::try_from(wanted).unwrap_or(0)];
-        let written =
-            segment::open(&path, true).and_then(|file| shared.disk.write(&file, &zeros, 0));
-        match written {
-            Ok(()) => self.reserve_bytes = wanted,
-            Err(error) => {
-                tracing::info!(%error, "There is no space for the journal's reserve.");
-                drop(fs::remove_file(&path));
-                self.reserve_bytes = 0;
-            }
-        }
-        self.count_bytes();
-    }
-
-    fn save(&self, temporary: &Path) -> io::Result<(File, u64)> {
-        let file = segment::open(temporary, true)?;
-        file.set_len(0)?;
-        let length = self.save_to(&file)?;
-        Ok((file, length))
-    }
-
-    fn save_to(&self, file: &File) -> io::Result<u64> {
-        let mut out =
-            Checked { out: io::BufWriter::new(file), crc: crc32fast::Hasher::new(), length: 0 };
-        let mut piece = Vec::from(MAGIC);
-        piece.extend(VERSION.to_le_bytes());
-        put_varint(self.active.number.into(), &mut piece);
-        put_varint(self.active.length, &mut piece);
-        put_varint(self.next_sequence, &mut piece);
-        let (next_queue, tables) = {
-            let registry = lock(&self.core.registry);
-            (registry.next_disk, registry.tables.clone())
-        };
-        put_varint(next_queue.into(), &mut piece);
-        let snapshots = self.core.disk_queues().into_values().filter_map(|queue| {
-            let (blocks, attempts) = queue.snapshot()?;
-            Some((queue, blocks, attempts))
-        });
-        let snapshots: Vec<_> = snapshots.collect();
-        put_count(snapshots.len(), &mut piece);
-        for (queue, blocks, attempts) in snapshots {
-            put_varint(queue.number().into(), &mut piece);
-            put_bytes(queue.name_text().as_bytes(), &mut piece);
-            put_count(attempts.len(), &mut piece);
-            for (position, count) in attempts {
-                put_varint(position, &mut piece);
-                put_varint(count.into(), &mut piece);
-            }
-            put_count(blocks.len(), &mut piece);
-            for block in blocks {
-                put_bytes(block.packed(), &mut piece);
-                out.put(&mut piece)?;
-            }
-        }
-        put_count(tables.len(), &mut piece);
-        for (name, table) in tables {
-            put_bytes(name.as_bytes(), &mut piece);
-            let entries = table.entries();
-            put_count(entries.len(), &mut piece);
-            for (key, value) in entries {
-                put_bytes(&key, &mut piece);
-                put_bytes(&value, &mut piece);
-                out.put(&mut piece)?;
-            }
-        }
-        out.put(&mut piece)?;
-        out.finish()
-    }
-}
-
-fn put_count(count: usize, into: &mut Vec<u8>) {
-    put_varint(u64::try_from(count).unwrap_or(u64::MAX), into);
-}
-
-/// Writes and sums up.
-struct Checked<'a> {
-    out: io::BufWriter<&'a File>,
-    crc: crc32fast::Hasher,
-    length: u64,
-}
-
-impl Checked<'_> {
-    fn put(&mut self, piece: &mut Vec<u8>) -> io::Result<()> {
-        self.crc.update(piece);
-        self.length = self.length.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
-        self.out.write_all(piece)?;
-        piece.clear();
-        Ok(())
-    }
-
-    fn finish(mut self) -> io::Result<u64> {
-        self.out.write_all(&self.crc.finalize().to_le_bytes())?;
-        self.out.flush()?;
-        Ok(self.length.saturating_add(4))
-    }
 }
 
 /// Reads the checkpoint of a directory; nothing when there is none.

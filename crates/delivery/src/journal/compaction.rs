@@ -198,6 +198,7 @@ impl Writer {
 
     /// Looks after the files: begins to empty a segment, writes a checkpoint, deletes segments.
     pub(crate) fn clean(&mut self, idle: bool) -> Result<(), Fault> {
+        self.look_after_saving()?;
         let shared = Arc::clone(&self.core.shared);
         let settings = shared.settings;
         let used = shared.disk_bytes.load(Ordering::Relaxed);
@@ -210,7 +211,7 @@ impl Writer {
         let replay = settings.segment_bytes.saturating_mul(REPLAY_SEGMENTS);
         let replay = replay.max(self.checkpoint_bytes.saturating_mul(4));
         if dead >= least || (dead > 0 && (pressed || idle)) || self.since_checkpoint >= replay {
-            self.checkpoint()?;
+            self.begin_checkpoint()?;
         }
         if self.compaction.is_none()
             && let Some(number) = victim
@@ -259,15 +260,11 @@ impl Writer {
         (dead, victim.map(|(_, number)| number))
     }
 
-    /// Deletes the segments in which nothing lives. A checkpoint has been written just before.
-    pub(crate) fn delete_dead(&mut self) -> Result<(), Fault> {
+    /// Deletes segments in which nothing lived when the checkpoint was taken that is durable now.
+    /// What has died since goes with the next one: the checkpoint still names it.
+    pub(crate) fn delete_dead(&mut self, dead: &[u32]) -> Result<(), Fault> {
         let shared = Arc::clone(&self.core.shared);
-        let dead: Vec<u32> = {
-            let segments = lock(&shared.segments);
-            let dead = segments.sealed().filter(|(_, segment)| segment.live_records == 0);
-            dead.map(|(number, _)| number).collect()
-        };
-        for number in &dead {
+        for number in dead {
             lock(&shared.segments).0.remove(number);
             shared.reader.remove_segment(*number);
             let removed = shared.disk.remove(&segment::path(&shared.directory, *number));

@@ -42,6 +42,7 @@ mod record;
 mod recovery;
 mod replay;
 mod runs;
+mod saving;
 mod segment;
 mod settings;
 mod store;

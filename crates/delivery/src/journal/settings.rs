@@ -21,6 +21,9 @@ pub struct JournalSettings {
     /// How many bytes of the log's end are kept in memory, so that a consumer that keeps up never
     /// reads the disk.
     pub cache_bytes_max: usize,
+    /// Up to which size a checkpoint is written by the thread that commits; a larger one is written
+    /// beside it.
+    pub checkpoint_here_bytes_max: u64,
     /// Whether every record is checked at opening, also those before the checkpoint. Otherwise
     /// these are checked when they are read.
     pub verify: bool,
@@ -37,6 +40,7 @@ impl Default for JournalSettings {
             hand_over_bytes_max: 16 << 20,
             hand_over_messages_max: 65_536,
             cache_bytes_max: 32 << 20,
+            checkpoint_here_bytes_max: 256 << 10,
             verify: false,
             on_damage: OnDamage::Stop,
         }
@@ -125,6 +129,8 @@ pub struct Statistics {
     pub moved_messages: u64,
     /// How many checkpoints have been written since it was opened.
     pub checkpoints: u64,
+    /// How long it took to write the last one.
+    pub last_checkpoint: Duration,
     /// How many bytes a crash had left at the end of the log without being complete; they were cut
     /// off at opening, and had not been acknowledged.
     pub cut_bytes: u64,
@@ -134,4 +140,6 @@ pub struct Statistics {
     pub index_bytes: u64,
     /// Whether the store has failed.
     pub poisoned: bool,
+    /// Whether it takes nothing at present, for want of space.
+    pub full: bool,
 }

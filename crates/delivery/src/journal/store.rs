@@ -149,6 +149,7 @@ impl JournalStore {
             since_checkpoint: replayed,
             checkpoint_bytes,
             reserve_bytes: 0,
+            saving: None,
         };
         writer.keep_reserve();
         writer.count_bytes();
@@ -190,12 +191,14 @@ impl JournalStore {
             let segments = lock(&shared.segments);
             (segments.0.len(), segments.totals().1)
         };
+        let health = shared.health();
         Statistics {
             disk_bytes: shared.disk_bytes.load(Ordering::Relaxed),
             live_bytes,
             segments: u64::try_from(segments).unwrap_or(u64::MAX),
             index_bytes: u64::try_from(index_bytes).unwrap_or(u64::MAX),
-            poisoned: matches!(shared.health(), Health::Failed(_)),
+            poisoned: matches!(health, Health::Failed(_)),
+            full: matches!(health, Health::Full(_)),
             ..lock(&shared.figures).clone()
         }
     }

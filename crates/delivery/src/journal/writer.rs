@@ -26,6 +26,7 @@ use super::{
     items::{Item, Message, Then, Work},
     queue::DiskQueue,
     record,
+    saving::Saving,
     segment::{self, HEADER, Header, Segment},
     settings::Health,
 };
@@ -83,6 +84,8 @@ pub(crate) struct Writer {
     pub(crate) checkpoint_bytes: u64,
     /// The size of the file that is given up when there is no space for a checkpoint.
     pub(crate) reserve_bytes: u64,
+    /// The checkpoint that is being written beside this thread.
+    pub(crate) saving: Option<Saving>,
 }
 
 /// Fails the store if the writer panics.
@@ -129,6 +132,9 @@ impl Writer {
                 Err(Fault::Fatal(reason)) => shared.fail(reason),
             }
         }
+        if let Err(Fault::Full(reason) | Fault::Fatal(reason)) = self.finish_saving() {
+            tracing::warn!(reason = &*reason, "The last checkpoint could not be written.");
+        }
     }
 
     fn note_full(&mut self, reason: Text) {
@@ -143,6 +149,7 @@ impl Writer {
 
     fn finish(&mut self) -> Result<(), Fault> {
         self.sync()?;
+        self.finish_saving()?;
         if self.since_checkpoint > 0 { self.checkpoint() } else { Ok(()) }
     }
 

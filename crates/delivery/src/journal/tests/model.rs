@@ -130,11 +130,12 @@ fn number(leased: &Leased, queue: &str) -> u64 {
 }
 
 impl World {
-    fn new(segment_bytes: u64, cache_bytes_max: usize) -> Self {
+    fn new(segment_bytes: u64, cache_bytes_max: usize, checkpoint_here_bytes_max: u64) -> Self {
         let (directory, sim) = (sim::directory(), Sim::default());
         let settings = JournalSettings {
             segment_bytes,
             cache_bytes_max,
+            checkpoint_here_bytes_max,
             waste_bytes_max: 0,
             ..JournalSettings::default()
         };
@@ -349,10 +350,15 @@ struct Seen {
     cut: u64,
 }
 
-fn run(steps: &[Step], segment_bytes: u64, cache_bytes_max: usize) -> Seen {
+fn run(
+    steps: &[Step],
+    segment_bytes: u64,
+    cache_bytes_max: usize,
+    checkpoint_here_bytes_max: u64,
+) -> Seen {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let mut world = World::new(segment_bytes, cache_bytes_max);
+        let mut world = World::new(segment_bytes, cache_bytes_max, checkpoint_here_bytes_max);
         for step in steps {
             world.step(step).await;
         }
@@ -373,9 +379,11 @@ fn nothing_acknowledged_is_lost() {
     let steps = prop::collection::vec(step(), 1..80);
     let segment_bytes = prop_oneof![Just(512_u64), Just(2048), Just(8192)];
     let cache_bytes_max = prop_oneof![Just(0_usize), Just(2048), Just(1 << 20)];
+    let checkpoint_here = prop_oneof![Just(0_u64), Just(1 << 20)];
     let all = Cell::new(Seen::default());
-    let outcome = TestRunner::new(config).run(&(steps, segment_bytes, cache_bytes_max), |case| {
-        let seen = run(&case.0, case.1, case.2);
+    let cases = (steps, segment_bytes, cache_bytes_max, checkpoint_here);
+    let outcome = TestRunner::new(config).run(&cases, |case| {
+        let seen = run(&case.0, case.1, case.2, case.3);
         let mut sum = all.get();
         sum.moved += seen.moved;
         sum.checkpoints += seen.checkpoints;
