@@ -84,7 +84,7 @@ impl Writer {
         self.finish_saving()?;
         self.sync()?;
         let snapshot = self.snapshot();
-        self.save_here(snapshot)
+        self.save_here(&snapshot)
     }
 
     /// The same, beside the writer if the file is large. Does nothing while one is being written.
@@ -95,7 +95,7 @@ impl Writer {
         self.sync()?;
         let mut snapshot = self.snapshot();
         if snapshot.bytes <= self.core.shared.settings.checkpoint_here_bytes_max {
-            return self.save_here(snapshot);
+            return self.save_here(&snapshot);
         }
         let (core, reserve_bytes) = (Arc::clone(&self.core), self.reserve_bytes);
         let (dead, covers) = (mem::take(&mut snapshot.dead), snapshot.covers);
@@ -136,8 +136,8 @@ impl Writer {
         }
     }
 
-    fn save_here(&mut self, snapshot: Snapshot) -> Result<(), Fault> {
-        let saved = save(&self.core, &snapshot, self.reserve_bytes)?;
+    fn save_here(&mut self, snapshot: &Snapshot) -> Result<(), Fault> {
+        let saved = save(&self.core, snapshot, self.reserve_bytes)?;
         self.since_checkpoint = 0;
         self.note_saved(&saved, &snapshot.dead)
     }
