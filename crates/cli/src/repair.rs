@@ -22,7 +22,7 @@ pub(crate) fn run(arguments: &Arguments, how: &RepairArguments) -> Outcome {
     if let Err(reason) = logging::start(&arguments.log) {
         return failed(&reason);
     }
-    let Loaded { configuration, report } =
+    let Loaded { configuration, report, .. } =
         load(&arguments.config, &environment, &adapters::registry());
     let Some(configuration) = configuration else {
         print_error(&report.render(colored(&io::stderr())));

@@ -112,20 +112,21 @@ pub(crate) fn explain(error: &OpenError) -> String {
         OpenError::Version { .. } => {
             text.push_str("; it was written by a newer version: use that one");
         }
-        OpenError::Io { source, .. } => match source.kind() {
-            io::ErrorKind::PermissionDenied => text.push_str(
-                "; the user that the gateway runs as must be able to read and write there",
-            ),
-            io::ErrorKind::ReadOnlyFilesystem => text.push_str(
-                "; mount the file system so that it can be written to, or choose another \
-                 `data_dir`",
-            ),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                text.push_str("; make space, or choose another `data_dir`");
-            }
-            _ => {}
-        },
+        OpenError::Io { source, .. } => text.push_str(cure(source.kind())),
         OpenError::Settings(_) => {}
     }
     text
+}
+
+/// What helps against an error of the system, where that is known.
+fn cure(kind: io::ErrorKind) -> &'static str {
+    if kind == io::ErrorKind::PermissionDenied {
+        "; the user that the gateway runs as must be able to read and write there"
+    } else if kind == io::ErrorKind::ReadOnlyFilesystem {
+        "; mount the file system so that it can be written to, or choose another `data_dir`"
+    } else if matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+        "; make space, or choose another `data_dir`"
+    } else {
+        ""
+    }
 }
