@@ -104,9 +104,11 @@ impl Dispatcher {
                 None => Some(receipt),
             };
             let Some(receipt) = first else { continue };
-            match self.decide(&mut rules, &envelope, plan, &mut appends).await? {
+            let verdict = self.decide(&mut rules, &envelope, plan, &mut appends).await?;
+            let routing = &*rules.routing;
+            routing.conditions.count(&routing.rules, &self.adapter_name, &envelope, plan);
+            match verdict {
                 Verdict::Take => {
-                    let routing = &*rules.routing;
                     self.plan_appends(routing, envelope, receipt, plan, &mut appends).await?;
                 }
                 Verdict::Unrouted => {
@@ -242,7 +244,7 @@ impl Dispatcher {
         for failed in plan.drain_failed() {
             if let Some(destination) = routing.destinations.get(failed.destination) {
                 destination.routed.inc();
-                let reason = format!("`{}` cannot be filled in: {}", failed.key, failed.error);
+                let reason = failed.to_string();
                 if let Some(responder) = &destination.responder {
                     let (asking, share) = (&responder.asking, share.clone());
                     self.requests.refuse(envelope.clone(), share, asking, reason.into());

@@ -32,6 +32,13 @@ struct RouteLabel {
     route: String,
 }
 
+/// The route, and why its condition could not be told.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ConditionLabel {
+    route: String,
+    reason: String,
+}
+
 /// The destination that a figure is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DestinationLabel {
@@ -74,6 +81,7 @@ struct Families {
     received: Family<AdapterLabel, Counter>,
     unrouted: Family<AdapterLabel, Counter>,
     refused: Family<AdapterLabel, Counter>,
+    conditions: Family<ConditionLabel, Counter>,
     events: Family<EventLabel, Counter>,
     connected: Family<AdapterLabel, Gauge>,
     routed: Family<RouteLabel, Counter>,
@@ -142,6 +150,8 @@ impl Metrics {
         let received = family!("messages_received", "Messages that an adapter handed over");
         let unrouted = family!("messages_unrouted", "Messages that no route wanted");
         let refused = family!("messages_refused", "Messages that were refused or sent back");
+        let conditions =
+            family!("conditions_unknown", "Messages for which `when` of a route cannot be told");
         let events = family!("adapter_events", "What happened inside an adapter");
         let connected = family!("adapter_connected", "1 while an adapter is connected");
         let routed = family!("messages_routed", "Messages that a route took, once per target");
@@ -166,6 +176,7 @@ impl Metrics {
             received,
             unrouted,
             refused,
+            conditions,
             events,
             connected,
             routed,
@@ -206,6 +217,14 @@ impl Metrics {
     /// The figures of one route.
     pub(crate) fn routed(&self, route: &str) -> Counter {
         self.0.routed.get_or_create_owned(&RouteLabel { route: route.to_owned() })
+    }
+
+    /// The figures of the condition of one route: what it asked for was absent, and it failed.
+    pub(crate) fn condition(&self, route: &str) -> [Counter; 2] {
+        ["absent", "failed"].map(|reason| {
+            let label = ConditionLabel { route: route.to_owned(), reason: reason.to_owned() };
+            self.0.conditions.get_or_create_owned(&label)
+        })
     }
 
     /// Takes over how many dead letters a route has.
@@ -460,6 +479,8 @@ mod tests {
         metrics.adapter("devices").received.inc();
         metrics.adapter("devices").count(Event::MessageDropped, 2);
         metrics.routed("telemetry").inc();
+        let [absent, _] = metrics.condition("telemetry");
+        absent.inc();
         let destination = metrics.destination("telemetry/services");
         destination.count(Outcome::Delivered, 3);
         destination.queue_messages.set(7);
@@ -481,6 +502,8 @@ mod tests {
             "transload_adapter_events_total{adapter=\"devices\",event=\"message_dropped\"} 2",
             "transload_adapter_connected{adapter=\"devices\"} 0",
             "transload_messages_routed_total{route=\"telemetry\"} 1",
+            "transload_conditions_unknown_total{route=\"telemetry\",reason=\"absent\"} 1",
+            "transload_conditions_unknown_total{route=\"telemetry\",reason=\"failed\"} 0",
             "transload_messages_finished_total{destination=\"telemetry/services\",outcome=\"delivered\"} 3",
             "transload_messages_dropped_total{destination=\"telemetry/services\"} 0",
             "transload_queue_messages{destination=\"telemetry/services\"} 7",
@@ -518,6 +541,7 @@ mod tests {
         metrics.deduplication("a");
         metrics.requests("a");
         metrics.routed("a");
+        metrics.condition("a");
         metrics.destination("a");
         metrics.dead_letters("a", 0);
         metrics.reloaded(false);

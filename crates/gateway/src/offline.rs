@@ -74,7 +74,7 @@ impl Offline {
         let letters = &shared.dead_letters;
         let Built { destinations, .. } =
             destination::build(configuration, &*shared.store, letters, &ways, &metrics)?;
-        drop(shared.replace(Routing::new(configuration, destinations)));
+        drop(shared.replace(Routing::new(configuration, destinations, &metrics)));
         let status = Status::new(configuration);
         status.stop_all();
         let letters = Letters::of_files(Arc::clone(&shared), storage.clone());

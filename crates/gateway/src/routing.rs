@@ -16,14 +16,18 @@ use transload_envelope::Text;
 use transload_routing::{Rule, RuleSet, TargetRule, Template};
 
 use crate::{
+    conditions::Conditions,
     config::{Configuration, Route, RouteTarget},
     destination::Destination,
+    metrics::Metrics,
 };
 
 /// The rules of one configuration and their destinations. Nothing in it changes.
 #[derive(Debug)]
 pub(crate) struct Routing {
     pub(crate) rules: RuleSet,
+    /// Counts what the conditions of the rules had to say that was neither yes nor no.
+    pub(crate) conditions: Conditions,
     /// In the order in which the rules number them.
     pub(crate) destinations: Vec<Destination>,
     /// The numbers by which the rules know the adapters.
@@ -33,10 +37,16 @@ pub(crate) struct Routing {
 }
 
 impl Routing {
-    pub(crate) fn new(configuration: &Configuration, destinations: Vec<Destination>) -> Self {
+    pub(crate) fn new(
+        configuration: &Configuration,
+        destinations: Vec<Destination>,
+        metrics: &Metrics,
+    ) -> Self {
+        let rules = rules(&configuration.routes);
         let names = configuration.adapters.iter().map(|adapter| adapter.name.clone());
         Self {
-            rules: rules(&configuration.routes),
+            conditions: Conditions::new(&rules, metrics),
+            rules,
             destinations,
             adapters: names.zip(0..).collect(),
             replaced: CancellationToken::new(),
@@ -88,6 +98,7 @@ pub(crate) fn rules(routes: &[Route]) -> RuleSet {
         name: route.name.clone(),
         from: route.from.clone(),
         patterns: route.patterns.clone(),
+        when: route.when.clone(),
         fallback: route.fallback,
         stop: route.stop,
         targets: route

@@ -2,7 +2,9 @@ use std::ops::Range;
 
 use transload_envelope::Text;
 
-/// What is wrong with the text of a pattern or a template, and where.
+use crate::EvalError;
+
+/// What is wrong with the text of a pattern, a template or an expression, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct SyntaxError {
@@ -48,6 +50,22 @@ pub enum RenderError {
         name: Text,
         /// What it is instead, such as «a list».
         what: &'static str,
+    },
+    /// An expression in the template has no value for this message.
+    #[error("`{expression}` has no value: {error}")]
+    Expression {
+        /// As written in the template.
+        expression: Text,
+        /// Why.
+        error: EvalError,
+    },
+    /// It cannot be told whether the condition of the rule holds.
+    #[error("`{condition}`: {error}")]
+    Condition {
+        /// As written in the rule.
+        condition: Text,
+        /// Why.
+        error: EvalError,
     },
     /// The text would become too long.
     #[error("the text would be longer than {bytes_max} bytes")]

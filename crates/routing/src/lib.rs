@@ -1,4 +1,4 @@
-//! Patterns, the match index, templates and rules: pure and synchronous.
+//! Patterns, the match index, expressions, templates and rules: pure and synchronous.
 //!
 //! Invariants:
 //! - Nothing here does I/O, waits, or knows a protocol; no address and no message makes it panic.
@@ -9,6 +9,8 @@
 //! - What a rule file says applies in the order of the file.
 
 mod error;
+mod expression;
+mod facts;
 mod index;
 #[cfg(test)]
 mod naive;
@@ -18,11 +20,16 @@ mod template;
 
 pub use self::{
     error::{PatternError, RenderError, SyntaxError, TemplateError},
+    expression::{EXPRESSION_BYTES_MAX, EvalError, Expression, Predicate, Root, Values},
+    facts::{Facts, Scope},
     index::Index,
     pattern::{Affix, CAPTURES_MAX, Captures, LEVELS_MAX, Level, PATTERN_BYTES_MAX, Pattern},
-    rule::{Considered, FailedTarget, Plan, PlannedTarget, Rule, RuleSet, TargetRule, Verdict},
+    rule::{
+        Considered, FailedTarget, Plan, PlannedTarget, Rule, RuleSet, TargetRule, Verdict, When,
+        WhenMissing,
+    },
     template::{
-        MessageField, Name, Property, RENDERED_BYTES_MAX, Reference, Scope, TEMPLATE_BYTES_MAX,
+        Embedded, MessageField, Name, Property, RENDERED_BYTES_MAX, Reference, TEMPLATE_BYTES_MAX,
         Template,
     },
 };

@@ -1,6 +1,10 @@
 //! One file, parsed, with its variables filled in.
 
-use std::{borrow::Cow, collections::HashSet, ops::Range};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    ops::Range,
+};
 
 use strsim::damerau_levenshtein;
 use toml::de::DeTable;
@@ -91,8 +95,15 @@ impl<'a> Check<'a> {
 
     /// Keeps passwords that stand in the file out of the excerpts and messages.
     fn hide_secrets(&mut self, file: FileId, root: &mut DeTable<'a>) {
+        // A file has few keys, and each of them very often.
+        let mut known = HashMap::new();
         tree::strings(root, &mut |key, span, text| {
-            if is_secret_key(key) {
+            let secret = known.get(key).copied().unwrap_or_else(|| {
+                let secret = is_secret_key(key);
+                known.insert(key.to_owned(), secret);
+                secret
+            });
+            if secret {
                 if !is_reference(text) {
                     self.hidden_spans.push((file, inner(&span)));
                     let text = text.clone();

@@ -10,6 +10,7 @@
 
 mod adapters;
 mod check;
+mod condition;
 mod deduplicate;
 mod document;
 mod environment;

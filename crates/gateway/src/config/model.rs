@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json};
 use transload_adapter::{Prepared, PreparedTarget, store::QueueSettings};
 use transload_delivery::dead_letters::Bounds;
 use transload_envelope::Text;
-use transload_routing::{Pattern, Template};
+use transload_routing::{Pattern, Template, When};
 
 use super::fingerprint::Fingerprint;
 use crate::rule_test::RuleTest;
@@ -103,6 +103,8 @@ pub struct Route {
     pub from: Vec<usize>,
     /// The patterns of which one must match.
     pub patterns: Vec<Pattern>,
+    /// What must be true of a message besides.
+    pub when: Option<When>,
     /// Whether it only takes what no other route took.
     pub fallback: bool,
     /// Whether later routes do not see what this one took.

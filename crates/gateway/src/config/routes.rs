@@ -9,7 +9,7 @@ use toml::{
 };
 use transload_delivery::dead_letters::PREFIX;
 use transload_envelope::Text;
-use transload_routing::Pattern;
+use transload_routing::{Pattern, When};
 
 use super::{
     adapters::{Adapters, NAME_BYTES_MAX},
@@ -116,6 +116,7 @@ impl<'a> Check<'a> {
         let complete = patterns.len() == pattern_list.len();
         let known = patterns.iter().filter(|_| complete).map(|(pattern, _)| pattern.clone());
         let known: Vec<_> = known.collect();
+        let when = self.condition(file, &keys, &known);
         let targets = self.targets(file, to, &known, adapters);
         let ordering = self.ordering(file, &keys, &known);
         if patterns.is_empty() {
@@ -128,6 +129,7 @@ impl<'a> Check<'a> {
             from,
             explicit_from: from_list.is_some(),
             patterns,
+            when,
             targets: targets?,
             ordering,
         };
@@ -243,7 +245,7 @@ impl<'a> Check<'a> {
     ) -> Option<Declared> {
         let (guarantee, queue) = self.promise(file, &parts, keys, adapters)?;
         let reply = self.reply(file, &parts, keys, adapters);
-        let Parts { name, place, from, patterns, targets, ordering, .. } = parts;
+        let Parts { name, place, from, patterns, when, targets, ordering, .. } = parts;
         let patterns = patterns.into_iter().map(|(pattern, _)| pattern).collect();
         let mut templates = Vec::new();
         let mut target_places = Vec::new();
@@ -274,6 +276,7 @@ impl<'a> Check<'a> {
             name: name.into(),
             from,
             patterns,
+            when,
             fallback: keys.fallback,
             stop: keys.stop,
             to,
@@ -300,6 +303,8 @@ pub(super) struct Parts {
     /// Whether the sources are named one by one.
     pub(super) explicit_from: bool,
     pub(super) patterns: Vec<(Pattern, Place)>,
+    /// Its condition.
+    pub(super) when: Option<When>,
     pub(super) targets: Vec<DeclaredTarget>,
     pub(super) ordering: Ordering,
 }

@@ -89,6 +89,15 @@ pub(super) struct RouteKeys {
     #[serde(rename = "match")]
     #[schemars(with = "Option<Texts>")]
     pub(super) patterns: Option<Spanned<Texts>>,
+    /// What must be true of a message besides: an expression in CEL over `payload` (as JSON),
+    /// `headers`, `properties`, `address`, `captures`, `source`, `now` and `id`, such as
+    /// "payload.temperature > 30.0".
+    #[schemars(with = "Option<String>")]
+    pub(super) when: Option<Spanned<String>>,
+    /// What happens to a message that lacks what `when` reads: "skip" (the route does not take it,
+    /// which is counted) or "dead-letter". Default: "skip".
+    #[schemars(with = "Option<WhenMissingKey>")]
+    pub(super) when_missing: Option<Spanned<WhenMissingKey>>,
     /// Takes only what no other route took. Default: false.
     #[serde(default)]
     pub(super) fallback: bool,
@@ -194,6 +203,17 @@ pub(super) enum StorageKey {
     Disk,
     /// Gone with the process.
     Memory,
+}
+
+/// What happens to a message that lacks what the condition of a route reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(rename = "WhenMissing")]
+pub(super) enum WhenMissingKey {
+    /// The route does not take it.
+    Skip,
+    /// It goes to the dead letters of the route.
+    DeadLetter,
 }
 
 /// One text or several.

@@ -9,6 +9,7 @@ use transload_routing::{Name, Pattern, Template};
 use super::{
     adapters::{self, Adapters, Declared, RoleOf},
     check::Check,
+    condition::unknown_captures as unknown_captures_of,
     finding::Finding,
     fingerprint::Fingerprint,
     json::without_secrets,
@@ -219,6 +220,16 @@ pub(super) fn unknown_captures(
         known.extend(["address", "id", "source"]);
         let help = suggest::help(name, &known, "there are");
         findings.push((reference.range(), Finding::error(None, message).with_help(help)));
+    }
+    for embedded in template.expressions() {
+        let every = embedded.default().is_none();
+        let found = unknown_captures_of(embedded.expression(), patterns, every);
+        let start = embedded.range().start;
+        findings.extend(
+            found
+                .into_iter()
+                .map(|(range, finding)| (start + range.start..start + range.end, finding)),
+        );
     }
     findings
 }

@@ -40,7 +40,7 @@ pub(crate) fn outputs<'a>(
     }
     for failed in plan.failed() {
         let Some(target) = directory.targets.get(failed.destination) else { continue };
-        let reason = format!("`{}` cannot be filled in: {}", failed.key, failed.error);
+        let reason = failed.to_string();
         let sends = Err(reason.into());
         outputs.push((failed.destination, Output { rule: failed.rule, target, sends }));
     }

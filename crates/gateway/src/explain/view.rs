@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 use transload_envelope::Envelope;
-use transload_routing::{Considered, Plan, RuleSet, Verdict};
+use transload_routing::{Considered, Plan, RuleSet, Values, Verdict};
 
 use super::{
     changes::changes,
@@ -75,10 +75,10 @@ fn rule(
     let mut view = Map::new();
     view.insert("route".to_owned(), json!(directory.route(considered.rule)));
     let mut put = |key: &str, value: Json| drop(view.insert(key.to_owned(), value));
-    match considered.verdict {
+    match &considered.verdict {
         Verdict::Applies { pattern } => {
             put("verdict", json!("applies"));
-            put_pattern(directory, rules, envelope, considered.rule, pattern, &mut put);
+            put_pattern(directory, rules, envelope, considered.rule, *pattern, &mut put);
         }
         Verdict::OtherSource => put("verdict", json!("other_source")),
         Verdict::NoPatternMatches => {
@@ -87,16 +87,50 @@ fn rule(
                 put("patterns", route.patterns.iter().map(|pattern| json!(&**pattern)).collect());
             }
         }
+        Verdict::NotTrue { values } => {
+            put("verdict", json!("not_true"));
+            put_condition(rules, considered.rule, values, "does not hold", &mut put);
+        }
+        Verdict::Absent { values } => {
+            put("verdict", json!("absent"));
+            put_condition(rules, considered.rule, values, "cannot be told", &mut put);
+        }
+        Verdict::Failed { error } => {
+            put("verdict", json!("failed"));
+            let because = format!("fails: {error}");
+            put_condition(rules, considered.rule, &Values::default(), &because, &mut put);
+        }
         Verdict::NotNeeded { because_of } => {
             put("verdict", json!("not_needed"));
-            put("because_of", json!(directory.route(because_of)));
+            put("because_of", json!(directory.route(*because_of)));
         }
         Verdict::Stopped { by } => {
             put("verdict", json!("stopped"));
-            put("by", json!(directory.route(by)));
+            put("by", json!(directory.route(*by)));
         }
     }
     Json::Object(view)
+}
+
+/// The condition, and what it read; what is absent is not there.
+fn put_condition(
+    rules: &RuleSet,
+    rule: usize,
+    values: &Values,
+    because: &str,
+    put: &mut impl FnMut(&str, Json),
+) {
+    let when = rules.rules().get(rule).and_then(|rule| rule.when.as_ref());
+    let when = when.map_or("", |when| when.predicate.as_str());
+    put("reason", json!(format!("`{when}` {because}{values}")));
+    put("when", json!(when));
+    let present = |(name, value): &(_, Option<Json>)| {
+        let name: &transload_envelope::Text = name;
+        value.clone().map(|value| (name.to_string(), value))
+    };
+    put("values", Json::Object(values.0.iter().filter_map(present).collect()));
+    let absent = values.0.iter().filter(|(_, value)| value.is_none());
+    put("absent", absent.map(|(name, _)| json!(&**name)).collect());
 }
 
 /// The pattern that matched, and what it captured.

@@ -76,7 +76,7 @@ impl<'a> Places<'a> {
             return Err(format!("the route `{}` does not match `{address}`", found.name));
         }
         if let Some(failed) = self.plan.failed().first() {
-            return Err(format!("`{}` cannot be filled in: {}", failed.key, failed.error));
+            return Err(failed.to_string());
         }
         if self.plan.targets().is_empty() {
             return Err(format!("the route `{}` has no target", found.name));

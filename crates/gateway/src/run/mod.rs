@@ -130,7 +130,7 @@ pub async fn run_reloading(
         &ways,
         &site.metrics,
     )?;
-    drop(shared.replace(Routing::new(&configuration, destinations)));
+    drop(shared.replace(Routing::new(&configuration, destinations, &site.metrics)));
     let letters = Letters::new(
         Arc::clone(shared),
         site.storage.clone(),
@@ -181,7 +181,8 @@ pub(crate) fn open(configuration: &Configuration, storage: &Storage) -> Result<S
         // A queue that was found on disk has no bounds until it is opened.
         dead_letters.queue(&route)?;
     }
-    Ok(Shared::new(Routing::new(configuration, Vec::new()), store, dead_letters))
+    let nothing = Routing::new(configuration, Vec::new(), &Metrics::new());
+    Ok(Shared::new(nothing, store, dead_letters))
 }
 
 impl Site {

@@ -104,7 +104,7 @@ impl Plant {
         )?;
 
         self.crew.keep_circuits(&mut built);
-        let old = shared.replace(Routing::new(configuration, built.destinations));
+        let old = shared.replace(Routing::new(configuration, built.destinations, &site.metrics));
         site.status.configured(configuration);
         let leaving = self.crew.change(built.workers);
         let (changed, next, gone) = self.sort(configuration, fresh);

@@ -1,5 +1,6 @@
 //! The gateway as a whole, between scripted peers.
 
+mod conditions;
 mod flow;
 mod lanes;
 mod letters;

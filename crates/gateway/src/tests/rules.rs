@@ -187,3 +187,37 @@ fn a_test_that_fails_says_what_is_different() {
         differences("address = \"x\"\nexpect = { to = \"target\" }\ndead_letter = \"no\"\n");
     assert_eq!(found, json!([{ "what": "no_dead_letter", "expected": "no" }]));
 }
+
+#[test]
+fn an_explanation_shows_what_a_condition_read() {
+    let site = site(
+        r#"
+        [[route]]
+        name = "hot"
+        when = "payload.t > 30"
+        to = { adapter = "target", key = "{payload.t * 2}" }
+        "#,
+    );
+    let explainer = Explainer::new(&site.configuration);
+    for (payload, verdict, reason) in [
+        (json!({ "t": 5 }), "not_true", "`payload.t > 30` does not hold; payload.t is 5"),
+        (json!({}), "absent", "`payload.t > 30` cannot be told; payload.t is absent"),
+        (
+            json!({ "t": "x" }),
+            "failed",
+            "`payload.t > 30` fails: `>` cannot be used between a text and an integer; payload.t \
+             is \"x\"",
+        ),
+    ] {
+        let message = json!({ "from": "source", "address": "a", "json": payload });
+        let message = Message::from_json(message.as_object().unwrap()).unwrap();
+        let explained = explainer.explain(&message, false).unwrap();
+        let considered = &explained["explanations"][0]["considered"][0];
+        assert_eq!(considered["verdict"], verdict, "{explained}");
+        assert_eq!(considered["reason"], reason);
+    }
+    let message = json!({ "from": "source", "address": "a", "json": { "t": 31 } });
+    let message = Message::from_json(message.as_object().unwrap()).unwrap();
+    let explained = explainer.explain(&message, false).unwrap();
+    assert_eq!(explained["explanations"][0]["outputs"][0]["keys"], json!({ "key": "62" }));
+}

@@ -1,5 +1,6 @@
 use std::{borrow::Borrow, collections::HashMap, hash::Hash};
 
+use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 
 /// Up to how many entries are found by comparing.
@@ -8,11 +9,14 @@ const FEW_MAX: usize = 8;
 /// A map that is small while it has few entries, and hashes when it has many.
 ///
 /// Most nodes of a trie have a child or two, and a few have a hundred thousand.
+///
+/// The hash is a fast one with a seed of its own for every map: nobody outside sees a hash, and how
+/// many entries strangers can make has a bound where they make them.
 #[derive(Clone)]
 pub(super) enum Map<K, V> {
     Few(SmallVec<[(K, V); 1]>),
     #[expect(clippy::box_collection, reason = "keeps the nodes small, of which few have many")]
-    Many(Box<HashMap<K, V>>),
+    Many(Box<HashMap<K, V, RandomState>>),
 }
 
 impl<K, V> Default for Map<K, V> {
@@ -73,7 +77,8 @@ impl<K: Eq + Hash, V> Map<K, V> {
         match self {
             Self::Few(list) if list.len() < FEW_MAX => list.push((key, value)),
             Self::Few(list) => {
-                let mut map: HashMap<K, V> = std::mem::take(list).into_iter().collect();
+                let mut map: HashMap<K, V, RandomState> =
+                    std::mem::take(list).into_iter().collect();
                 map.insert(key, value);
                 *self = Self::Many(Box::new(map));
             }

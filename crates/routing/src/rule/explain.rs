@@ -1,9 +1,10 @@
 use transload_envelope::Envelope;
 
-use super::RuleSet;
+use super::{Asked, RuleSet};
+use crate::{EvalError, Facts, Scope, Values};
 
 /// What became of one rule for one message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Considered {
     /// The number of the rule.
     pub rule: usize,
@@ -12,7 +13,7 @@ pub struct Considered {
 }
 
 /// Whether a rule applies to a message, or the first reason why not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It applies.
     Applies {
@@ -23,6 +24,21 @@ pub enum Verdict {
     OtherSource,
     /// None of its patterns matches the address.
     NoPatternMatches,
+    /// Its condition does not hold.
+    NotTrue {
+        /// What the condition read.
+        values: Values,
+    },
+    /// Its condition does not hold, since the message lacks what it reads.
+    Absent {
+        /// What the condition read.
+        values: Values,
+    },
+    /// It cannot be told whether its condition holds: the message goes to the dead letters.
+    Failed {
+        /// Why.
+        error: EvalError,
+    },
     /// It is a fallback, and another rule applies.
     NotNeeded {
         /// The number of the first rule that applies.
@@ -39,19 +55,20 @@ impl RuleSet {
     /// Says of every rule, in the order of the file, whether it applies to the message, or why
     /// not. For people: looks at every rule, unlike [`RuleSet::route`].
     pub fn explain(&self, adapter: usize, envelope: &Envelope) -> Vec<Considered> {
+        let facts = Facts::new(envelope);
         let mut considered: Vec<_> = (0..self.rules.len())
-            .map(|rule| Considered { rule, verdict: self.on_its_own(rule, adapter, envelope) })
+            .map(|rule| Considered { rule, verdict: self.on_its_own(rule, adapter, &facts) })
             .collect();
         self.stop_later(&mut considered, false);
         let first = considered
             .iter()
-            .find(|entry| entry.applies() && !self.is_fallback(entry.rule))
+            .find(|entry| (entry.applies() || self.fails(entry)) && !self.is_fallback(entry.rule))
             .map(|entry| entry.rule);
         match first {
             None => self.stop_later(&mut considered, true),
             Some(because_of) => {
                 for entry in &mut considered {
-                    if entry.applies() && self.is_fallback(entry.rule) {
+                    if self.is_fallback(entry.rule) && (entry.applies() || self.fails(entry)) {
                         entry.verdict = Verdict::NotNeeded { because_of };
                     }
                 }
@@ -61,15 +78,32 @@ impl RuleSet {
     }
 
     /// The verdict on a rule as if it were the only one.
-    fn on_its_own(&self, number: usize, adapter: usize, envelope: &Envelope) -> Verdict {
+    fn on_its_own(&self, number: usize, adapter: usize, facts: &Facts<'_>) -> Verdict {
         let Some(rule) = self.rules.get(number) else { return Verdict::NoPatternMatches };
         if !rule.from.is_empty() && !rule.from.contains(&adapter) {
             return Verdict::OtherSource;
         }
-        rule.patterns
-            .iter()
-            .position(|pattern| pattern.matches(&envelope.address).is_some())
-            .map_or(Verdict::NoPatternMatches, |pattern| Verdict::Applies { pattern })
+        let address = &facts.envelope().address;
+        let matching = rule.patterns.iter().position(|pattern| pattern.matches(address).is_some());
+        let Some(pattern) = matching else { return Verdict::NoPatternMatches };
+        let captures = rule.captures(pattern, address);
+        let scope = Scope::new(&captures, facts);
+        let values = || {
+            let when = rule.when.as_ref();
+            when.map(|when| when.predicate.expression().values(&scope)).unwrap_or_default()
+        };
+        match rule.asked(&scope) {
+            Asked::True => Verdict::Applies { pattern },
+            Asked::False => Verdict::NotTrue { values: values() },
+            Asked::Absent => Verdict::Absent { values: values() },
+            Asked::Failed(error) => Verdict::Failed { error },
+        }
+    }
+
+    /// Whether the message goes to the dead letters for this rule's condition.
+    fn fails(&self, entry: &Considered) -> bool {
+        let targets = self.rules.get(entry.rule).is_some_and(|rule| !rule.targets.is_empty());
+        targets && matches!(entry.verdict, Verdict::Failed { .. })
     }
 
     /// Lets the first rule that applies and says `stop` stop the later ones, either among the
@@ -78,12 +112,13 @@ impl RuleSet {
         let mut stopped_by = None;
         for entry in considered {
             let Some(rule) = self.rules.get(entry.rule) else { continue };
-            if !entry.applies() || rule.fallback != fallback {
+            let failed = matches!(entry.verdict, Verdict::Failed { .. });
+            if !(entry.applies() || failed) || rule.fallback != fallback {
                 continue;
             }
             if let Some(by) = stopped_by {
                 entry.verdict = Verdict::Stopped { by };
-            } else if rule.stop {
+            } else if rule.stop && !failed {
                 stopped_by = Some(entry.rule);
             }
         }

@@ -1,17 +1,24 @@
 //! Rules, and what they make of one message.
 
 mod explain;
+mod groups;
 mod plan;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use transload_envelope::{Arguments, Envelope, Text};
 
+use self::groups::{Entry, Group};
 pub use self::{
     explain::{Considered, Verdict},
     plan::{FailedTarget, Plan, PlannedTarget},
 };
-use crate::{Captures, Index, Pattern, RenderError, Scope, Template};
+use crate::{
+    Captures, EvalError, Facts, Index, Pattern, Predicate, RenderError, Scope, Template,
+    expression::Doubt,
+};
 
 /// One route of the rules file.
 #[derive(Clone, Debug)]
@@ -23,12 +30,33 @@ pub struct Rule {
     /// The addresses that the rule applies to. Where several patterns match, the first of them
     /// gives the captures, and the rule still applies once.
     pub patterns: Vec<Pattern>,
+    /// What must be true besides, if anything.
+    pub when: Option<When>,
     /// The rule applies only if no rule applies that is not a fallback.
     pub fallback: bool,
     /// When the rule applies, no later rule does.
     pub stop: bool,
     /// Where the message goes; without any, the message is dropped on purpose.
     pub targets: Vec<TargetRule>,
+}
+
+/// The condition of a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct When {
+    /// What must be true.
+    pub predicate: Predicate,
+    /// What happens to a message that lacks what the condition reads.
+    pub missing: WhenMissing,
+}
+
+/// What happens to a message that lacks what the condition of a rule reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenMissing {
+    /// The rule does not apply; that is counted.
+    #[default]
+    Skip,
+    /// The targets cannot have it: see [`Plan::failed`].
+    Fail,
 }
 
 /// One target of a rule.
@@ -46,14 +74,17 @@ pub struct TargetRule {
 /// - a rule with `stop` keeps later rules from applying;
 /// - fallback rules apply only if no other rule did, and then by the same two sentences.
 ///
-/// A rule applies also when its targets cannot be rendered: that failure is in the [`Plan`].
+/// A rule applies also when its targets cannot be rendered: that failure is in the [`Plan`]. A rule
+/// whose condition cannot be calculated has not applied and stops nothing, and yet the message is
+/// no longer one that nobody wants: all targets of the rule have failed.
 #[derive(Debug)]
 pub struct RuleSet {
     rules: Vec<Rule>,
     /// Entries of the rules that apply to all adapters.
-    any: Index<Candidate>,
+    any: Index<Entry>,
     /// Entries of the other rules, by adapter number, which ascends.
-    by_adapter: Vec<(usize, Index<Candidate>)>,
+    by_adapter: Vec<(usize, Index<Entry>)>,
+    groups: Vec<Group>,
 }
 
 /// A rule's number and the number of its pattern that matched. The order is that of the file.
@@ -72,16 +103,27 @@ impl RuleSet {
         for target in rules.iter_mut().flat_map(|rule| &mut rule.targets) {
             target.templates.retain(|(_, template)| !template.is_verbatim());
         }
-        let mut adapters: Vec<usize> = rules.iter().flat_map(|rule| &rule.from).copied().collect();
-        adapters.sort_unstable();
-        adapters.dedup();
-        let mut set = Self {
-            any: Index::new(),
-            by_adapter: adapters.into_iter().map(|adapter| (adapter, Index::new())).collect(),
-            rules,
-        };
-        set.fill();
-        set
+        let mut groups = Vec::new();
+        let numbered = || rules.iter().enumerate();
+        let mut index =
+            |own: &mut dyn Iterator<Item = (usize, &Rule)>| fill(&rules, own, &mut groups);
+        let any = index(&mut numbered().filter(|(_, rule)| rule.from.is_empty()));
+        let mut by_source: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (number, rule) in numbered() {
+            for adapter in &rule.from {
+                let own = by_source.entry(*adapter).or_default();
+                // An adapter may be named twice.
+                if own.last() != Some(&number) {
+                    own.push(number);
+                }
+            }
+        }
+        let by_adapter = by_source.into_iter().map(|(adapter, own)| {
+            let own = own.iter().filter_map(|number| Some((*number, rules.get(*number)?)));
+            (adapter, index(&mut own.into_iter()))
+        });
+        let by_adapter = by_adapter.collect();
+        Self { rules, any, by_adapter, groups }
     }
 
     /// The rules by their numbers.
@@ -96,63 +138,60 @@ impl RuleSet {
     pub fn route(&self, adapter: usize, envelope: &Envelope, plan: &mut Plan) {
         plan.clear();
         let mut candidates = std::mem::take(&mut plan.candidates);
-        self.collect(adapter, &envelope.address, &mut candidates);
+        let facts = Facts::reusing(envelope, std::mem::take(&mut plan.tape));
+        self.collect(adapter, &facts, &mut candidates);
         for fallback in [false, true] {
             if plan.is_unrouted() {
-                self.apply(fallback, &candidates, envelope, plan);
+                self.apply(fallback, &candidates, &facts, plan);
             }
         }
+        plan.tape = facts.into_tape();
         plan.candidates = candidates;
     }
 
-    fn fill(&mut self) {
-        for (number, rule) in self.rules.iter().enumerate() {
-            for (place, pattern) in rule.patterns.iter().enumerate() {
-                let candidate = Candidate { rule: number, pattern: place };
-                if rule.from.is_empty() {
-                    self.any.insert(pattern, candidate, ());
-                }
-                for adapter in &rule.from {
-                    if let Ok(at) = self.by_adapter.binary_search_by_key(adapter, |entry| entry.0)
-                        && let Some((_, index)) = self.by_adapter.get_mut(at)
-                    {
-                        index.insert(pattern, candidate, ());
-                    }
-                }
-            }
-        }
-    }
-
     /// The candidates for an address: each rule once, with its first pattern, in order.
-    fn collect(&self, adapter: usize, address: &str, into: &mut Vec<Candidate>) {
+    fn collect(&self, adapter: usize, facts: &Facts<'_>, into: &mut Vec<Candidate>) {
         into.clear();
+        let address = &facts.envelope().address;
         let own = self.by_adapter.binary_search_by_key(&adapter, |entry| entry.0).ok();
         let own = own.and_then(|at| self.by_adapter.get(at)).map(|(_, index)| index);
         for index in own.into_iter().chain([&self.any]) {
-            index.matches(address, |candidate, ()| into.push(*candidate));
+            index.matches(address, |entry, ()| match entry {
+                Entry::One(candidate) => into.push(*candidate),
+                Entry::Group(number) => {
+                    if let Some(group) = self.groups.get(*number) {
+                        group.find(facts, into);
+                    }
+                }
+            });
         }
         into.sort_unstable();
         into.dedup_by_key(|candidate| candidate.rule);
     }
 
     /// Applies the candidates that are, or are not, fallbacks.
-    fn apply(
-        &self,
-        fallback: bool,
-        candidates: &[Candidate],
-        envelope: &Envelope,
-        plan: &mut Plan,
-    ) {
+    fn apply(&self, fallback: bool, candidates: &[Candidate], facts: &Facts<'_>, plan: &mut Plan) {
         for candidate in candidates {
             let Some(rule) = self.rules.get(candidate.rule) else { continue };
             if rule.fallback != fallback {
                 continue;
             }
-            let captures = rule.captures(candidate.pattern, &envelope.address);
-            let scope = Scope { captures: &captures, envelope };
-            // The predicate of the rule (`when`) is asked here: a rule whose predicate says no
-            // has not applied. Its transforms come next, on a copy of the message that the scope
-            // and the planned targets then have in place of the original.
+            let captures = rule.captures(candidate.pattern, &facts.envelope().address);
+            let scope = Scope::new(&captures, facts);
+            match rule.asked(&scope) {
+                Asked::True => {}
+                Asked::False => continue,
+                Asked::Absent => {
+                    plan.absent.push(candidate.rule);
+                    continue;
+                }
+                Asked::Failed(error) => {
+                    plan.fail(candidate.rule, rule, &error);
+                    continue;
+                }
+            }
+            // Its transforms come here, on a copy of the message that the scope and the planned
+            // targets then have in place of the original.
             plan.rules.push(candidate.rule);
             for target in &rule.targets {
                 plan.add(candidate.rule, target, &scope);
@@ -164,7 +203,61 @@ impl RuleSet {
     }
 }
 
+/// Enters rules in an index of their own.
+fn fill<'a>(
+    all: &[Rule],
+    own: impl Iterator<Item = (usize, &'a Rule)>,
+    groups: &mut Vec<Group>,
+) -> Index<Entry> {
+    let mut index = Index::new();
+    for (candidate, entry) in groups::sort(own, groups) {
+        let pattern = all.get(candidate.rule).and_then(|rule| rule.patterns.get(candidate.pattern));
+        if let Some(pattern) = pattern {
+            index.insert(pattern, entry, ());
+        }
+    }
+    index
+}
+
+/// What the condition of a rule comes to.
+enum Asked {
+    True,
+    False,
+    /// The message lacks what the condition reads, so it does not hold.
+    Absent,
+    Failed(EvalError),
+}
+
 impl Rule {
+    /// Asks the condition of the rule.
+    fn asked(&self, scope: &Scope<'_>) -> Asked {
+        let Some(when) = &self.when else { return Asked::True };
+        match (when.predicate.holds(scope), when.missing) {
+            (Ok(true), _) => Asked::True,
+            (Ok(false), _) => Asked::False,
+            (Err(Doubt::Absent), WhenMissing::Skip) => Asked::Absent,
+            (Err(Doubt::Absent), WhenMissing::Fail) => match when.predicate.test(scope) {
+                Err(error) => Asked::Failed(error),
+                Ok(_) => Asked::False,
+            },
+            (Err(Doubt::Failed(error)), _) => Asked::Failed(error),
+        }
+    }
+
+    /// What of the condition the message lacks, in words; empty when that is nothing.
+    pub fn what_is_absent(&self, envelope: &Envelope) -> String {
+        let address = &envelope.address;
+        let matching = self.patterns.iter().position(|pattern| pattern.matches(address).is_some());
+        let captures = matching.map(|pattern| self.captures(pattern, address)).unwrap_or_default();
+        let facts = Facts::new(envelope);
+        let result =
+            self.when.as_ref().map(|when| when.predicate.test(&Scope::new(&captures, &facts)));
+        match result {
+            Some(Err(EvalError::Absent { what })) => what.to_string(),
+            Some(Ok(_) | Err(EvalError::Failed { .. })) | None => String::new(),
+        }
+    }
+
     /// What a pattern of the rule captures from an address that it matches.
     fn captures<'a>(&'a self, pattern: usize, address: &'a str) -> Captures<'a, 'a> {
         self.patterns

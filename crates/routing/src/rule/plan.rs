@@ -1,7 +1,9 @@
+use std::fmt;
+
 use transload_envelope::{Arguments, Text};
 
-use super::{Candidate, TargetRule, Unrendered};
-use crate::{RenderError, Scope};
+use super::{Candidate, Rule, TargetRule, Unrendered};
+use crate::{EvalError, RenderError, Scope, facts::Tape};
 
 /// What is to be done with one message. Kept from message to message, it allocates only when a
 /// message has more targets than any before it.
@@ -10,7 +12,10 @@ pub struct Plan {
     pub(super) rules: Vec<usize>,
     targets: Vec<PlannedTarget>,
     failed: Vec<FailedTarget>,
+    pub(super) absent: Vec<usize>,
     pub(super) candidates: Vec<Candidate>,
+    /// Memory for payloads that are looked into.
+    pub(super) tape: Tape,
     buffer: String,
 }
 
@@ -26,7 +31,8 @@ pub struct PlannedTarget {
     pub arguments: Arguments,
 }
 
-/// A destination that the message should go to and cannot, since a template cannot be filled in.
+/// A destination that the message should go to and cannot, since a template cannot be filled in,
+/// or since it cannot be told whether the condition of the rule holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FailedTarget {
@@ -34,10 +40,34 @@ pub struct FailedTarget {
     pub rule: usize,
     /// The number of the destination.
     pub destination: usize,
-    /// The target's key whose template it is.
+    /// The target's key whose template it is; `when` for the condition of the rule.
     pub key: Text,
     /// Why.
     pub error: RenderError,
+}
+
+impl fmt::Display for FailedTarget {
+    /// The reason, in one sentence without a full stop.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.error {
+            RenderError::Condition { .. } => {
+                write!(f, "`{}` cannot be told: {}", self.key, self.error)
+            }
+            RenderError::Missing { .. }
+            | RenderError::NotText { .. }
+            | RenderError::Expression { .. }
+            | RenderError::TooLong { .. } => {
+                write!(f, "`{}` cannot be filled in: {}", self.key, self.error)
+            }
+        }
+    }
+}
+
+impl FailedTarget {
+    /// Whether it is for the condition of the rule.
+    pub fn is_condition(&self) -> bool {
+        matches!(self.error, RenderError::Condition { .. })
+    }
 }
 
 impl Plan {
@@ -46,10 +76,16 @@ impl Plan {
         Self::default()
     }
 
-    /// Whether no rule applied at all. A rule without targets, or whose targets all failed, has
-    /// applied.
+    /// Whether no rule applied at all, and no target failed. A rule without targets, or whose
+    /// targets all failed, has applied.
     pub fn is_unrouted(&self) -> bool {
-        self.rules.is_empty()
+        self.rules.is_empty() && self.failed.is_empty()
+    }
+
+    /// The numbers of the rules that did not apply since the message lacks what their condition
+    /// reads. Rules whose conditions ask one field for different values count as the first of them.
+    pub fn absent(&self) -> &[usize] {
+        &self.absent
     }
 
     /// The numbers of the rules that applied, ascending.
@@ -82,6 +118,21 @@ impl Plan {
         self.rules.clear();
         self.targets.clear();
         self.failed.clear();
+        self.absent.clear();
+    }
+
+    /// All targets of a rule fail, since its condition cannot be told.
+    pub(super) fn fail(&mut self, number: usize, rule: &Rule, error: &EvalError) {
+        let Some(when) = &rule.when else { return };
+        self.failed.extend(rule.targets.iter().map(|target| FailedTarget {
+            rule: number,
+            destination: target.destination,
+            key: Text::from_static("when"),
+            error: RenderError::Condition {
+                condition: when.predicate.as_str().into(),
+                error: error.clone(),
+            },
+        }));
     }
 
     pub(super) fn add(&mut self, rule: usize, target: &TargetRule, scope: &Scope<'_>) {

@@ -11,6 +11,7 @@ fn rule(patterns: &[&str]) -> Rule {
         name: patterns.join(" ").into(),
         from: vec![],
         patterns: patterns.iter().map(|pattern| Pattern::parse(pattern).unwrap()).collect(),
+        when: None,
         fallback: false,
         stop: false,
         targets: vec![target(0, &[])],
@@ -160,7 +161,7 @@ fn an_explanation_gives_the_first_reason() {
         Rule { fallback: true, ..rule(&["b"]) },
     ]);
     let verdicts = |address| -> Vec<_> {
-        set.explain(0, &message(address)).iter().map(|entry| entry.verdict).collect()
+        set.explain(0, &message(address)).into_iter().map(|entry| entry.verdict).collect()
     };
     assert_eq!(
         verdicts("a"),
@@ -176,48 +177,186 @@ fn an_explanation_gives_the_first_reason() {
     );
 }
 
+fn when(predicate: &str) -> Option<When> {
+    let predicate = Predicate::compile(predicate);
+    predicate.ok().map(|predicate| When { predicate, missing: WhenMissing::Skip })
+}
+
+fn with_payload(address: &str, payload: &str) -> Envelope {
+    Envelope::new(Origin::new("devices", "mqtt", address), payload.to_owned())
+}
+
+#[test]
+fn conditions_decide_and_their_trouble_is_told() {
+    let strict = |text| Some(When { missing: WhenMissing::Fail, ..when(text).unwrap() });
+    let set = RuleSet::new(vec![
+        Rule { when: when("payload.t > 30"), stop: true, ..rule(&["a/{x}"]) },
+        Rule { when: when("captures.x == 'b' && payload.t > 10"), ..rule(&["a/{x}"]) },
+        Rule { when: strict("payload.t > 5"), ..rule(&["strict"]) },
+        Rule { when: when("payload.t > 5"), fallback: true, ..rule(&["#"]) },
+        Rule { fallback: true, ..rule(&["#"]) },
+    ]);
+    let mut plan = Plan::new();
+    for (address, payload, applied, absent, failed) in [
+        ("a/b", "{\"t\": 31}", &[0][..], &[][..], None),
+        ("a/b", "{\"t\": 20.5}", &[1], &[], None),
+        ("a/c", "{\"t\": 20}", &[3, 4], &[], None),
+        ("a/c", "{}", &[4], &[0, 3], None),
+        ("a/b", "no JSON", &[4], &[0, 1, 3], None),
+        (
+            "a/b",
+            "{\"t\": \"hot\"}",
+            &[],
+            &[],
+            Some(
+                "`when` cannot be told: `payload.t > 30`: `>` cannot be used between a text and \
+                  an integer; payload.t is \"hot\"",
+            ),
+        ),
+        ("strict", "{\"t\": 6}", &[2], &[], None),
+        ("strict", "{\"t\": 4}", &[4], &[], None),
+        (
+            "strict",
+            "{}",
+            &[],
+            &[],
+            Some("`when` cannot be told: `payload.t > 5`: payload.t is absent"),
+        ),
+    ] {
+        set.route(0, &with_payload(address, payload), &mut plan);
+        assert_eq!(plan.rules(), applied, "{address} {payload}");
+        assert_eq!(plan.absent(), absent, "{address} {payload}");
+        assert_eq!(plan.failed().first().map(ToString::to_string).as_deref(), failed);
+        assert_eq!(plan.is_unrouted(), applied.is_empty() && failed.is_none());
+    }
+}
+
+#[test]
+fn an_explanation_shows_the_values() {
+    let set = RuleSet::new(vec![
+        Rule { when: when("payload.t > 30"), ..rule(&["#"]) },
+        Rule { when: when("payload.u > 30"), ..rule(&["#"]) },
+        Rule { when: when("payload.s > 30"), ..rule(&["#"]) },
+        Rule { fallback: true, ..rule(&["#"]) },
+    ]);
+    let considered = set.explain(0, &with_payload("a", "{\"t\": 5, \"s\": \"x\"}"));
+    let shown: Vec<_> = considered
+        .iter()
+        .map(|entry| match &entry.verdict {
+            Verdict::NotTrue { values } => format!("not true{values}"),
+            Verdict::Absent { values } => format!("absent{values}"),
+            Verdict::Failed { error } => format!("failed: {error}"),
+            Verdict::NotNeeded { because_of } => format!("not needed because of {because_of}"),
+            other @ (Verdict::Applies { .. }
+            | Verdict::OtherSource
+            | Verdict::NoPatternMatches
+            | Verdict::Stopped { .. }) => format!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "not true; payload.t is 5",
+            "absent; payload.u is absent",
+            "failed: `>` cannot be used between a text and an integer; payload.s is \"x\"",
+            "not needed because of 2",
+        ]
+    );
+}
+
+/// A condition on the first field of a payload, or none, and what it says of the payload by the
+/// words of the documentation: true, false, absent or failed.
+fn any_when() -> impl Strategy<Value = Option<When>> {
+    let constant = || prop::sample::select(vec!["1", "2", "'x'", "'y'", "true", "1.0"]);
+    let equal = (prop::sample::select(vec!["payload.a", "payload.b", "source.kind"]), constant())
+        .prop_map(|(field, constant)| format!("{field} == {constant}"));
+    let one_of = (constant(), constant()).prop_map(|(a, b)| format!("payload.a in [{a}, {b}]"));
+    let and = (constant(), 0..3).prop_map(|(a, b)| format!("payload.a == {a} && payload.b > {b}"));
+    let other = prop::sample::select(vec!["payload.a > 1", "has(payload.b)", "true"]);
+    let text = prop_oneof![4 => equal, 2 => one_of, 2 => and, 1 => other.prop_map(str::to_owned)];
+    (prop::option::of(text), prop::bool::weighted(0.2)).prop_map(|(text, strict)| {
+        let missing = if strict { WhenMissing::Fail } else { WhenMissing::Skip };
+        text.map(|text| When { predicate: Predicate::compile(&text).unwrap(), missing })
+    })
+}
+
+fn any_payload() -> impl Strategy<Value = String> {
+    let value =
+        || prop::sample::select(vec!["1", "2", "1.0", "\"x\"", "\"y\"", "true", "null", "[]"]);
+    let field = || prop::option::weighted(0.8, value());
+    (field(), field()).prop_map(|(a, b)| {
+        let fields = [("a", a), ("b", b)];
+        let written = fields
+            .iter()
+            .filter_map(|(key, value)| value.map(|value| format!("\"{key}\": {value}")));
+        format!("{{{}}}", written.collect::<Vec<_>>().join(", "))
+    })
+}
+
 fn any_rule() -> impl Strategy<Value = Rule> {
     let flag = || prop::bool::weighted(0.2);
-    (vec(0..3_usize, 0..3), vec(naive::pattern(), 0..4), flag(), flag()).prop_map(
-        |(from, patterns, fallback, stop)| {
+    (vec(0..3_usize, 0..3), vec(naive::pattern(), 0..4), any_when(), flag(), flag()).prop_map(
+        |(from, patterns, when, fallback, stop)| {
             let patterns: Vec<_> = patterns.iter().map(|text| &**text).collect();
-            Rule { from, fallback, stop, ..rule(&patterns) }
+            Rule { from, when, fallback, stop, ..rule(&patterns) }
         },
     )
 }
 
-/// The numbers of the rules that apply, by the words of [`RuleSet`]'s documentation.
-fn naive_route(rules: &[Rule], adapter: usize, address: &str) -> Vec<usize> {
+/// The numbers of the rules that apply, and of those that fail, by the words of [`RuleSet`]'s
+/// documentation.
+fn naive_route(rules: &[Rule], adapter: usize, envelope: &Envelope) -> (Vec<usize>, Vec<usize>) {
+    let facts = Facts::new(envelope);
     for fallback in [false, true] {
-        let mut applied = Vec::new();
+        let (mut applied, mut failed) = (Vec::new(), Vec::new());
         for (number, rule) in rules.iter().enumerate() {
             let from = rule.from.is_empty() || rule.from.contains(&adapter);
+            let address = &envelope.address;
             let matching = rule.patterns.iter().any(|text| naive::matches(text.as_str(), address));
-            if from && matching && rule.fallback == fallback {
-                applied.push(number);
-                if rule.stop {
-                    break;
+            if !from || !matching || rule.fallback != fallback {
+                continue;
+            }
+            let captures = Captures::default();
+            let scope = Scope::new(&captures, &facts);
+            let told = rule.when.as_ref().map_or(Ok(true), |when| when.predicate.test(&scope));
+            match (told, rule.when.as_ref().map(|when| when.missing)) {
+                (Ok(true), _) => applied.push(number),
+                (Ok(false), _) | (Err(EvalError::Absent { .. }), Some(WhenMissing::Skip)) => {
+                    continue;
                 }
+                (Err(_), _) => failed.push(number),
+            }
+            if rule.stop && applied.last() == Some(&number) {
+                break;
             }
         }
-        if !applied.is_empty() {
-            return applied;
+        if !applied.is_empty() || !failed.is_empty() {
+            return (applied, failed);
         }
     }
-    vec![]
+    (vec![], vec![])
 }
 
 proptest! {
     #[test]
     fn routing_and_explaining_agree_with_the_naive_router(
-        rules in vec(any_rule(), 0..20), adapter in 0..4_usize, address in naive::address(),
+        rules in vec(any_rule(), 0..20),
+        adapter in 0..4_usize,
+        address in naive::address(),
+        payload in any_payload(),
     ) {
-        let expected = naive_route(&rules, adapter, &address);
+        let envelope = with_payload(&address, &payload);
+        let (expected, failed) = naive_route(&rules, adapter, &envelope);
         let set = RuleSet::new(rules);
-        prop_assert_eq!(applied(&set, adapter, &address), &*expected);
-        let considered = set.explain(adapter, &message(&address));
+        let mut plan = Plan::new();
+        set.route(adapter, &envelope, &mut plan);
+        prop_assert_eq!(plan.rules(), &*expected);
+        prop_assert_eq!(plan.failed().iter().map(|failed| failed.rule).collect::<Vec<_>>(), &*failed);
+        let considered = set.explain(adapter, &envelope);
         let explained = considered.iter().filter(|entry| entry.applies()).map(|entry| entry.rule);
         prop_assert_eq!(explained.collect::<Vec<_>>(), expected);
+        let failing = considered.iter().filter(|entry| matches!(entry.verdict, Verdict::Failed { .. }));
+        prop_assert_eq!(failing.map(|entry| entry.rule).collect::<Vec<_>>(), &*failed);
         prop_assert_eq!(considered.len(), set.rules().len());
     }
 }

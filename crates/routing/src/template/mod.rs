@@ -9,8 +9,7 @@ use std::{fmt, ops::Range, str::FromStr};
 
 use transload_envelope::Text;
 
-pub use self::render::Scope;
-use crate::{Pattern, TemplateError};
+use crate::{Expression, Pattern, TemplateError};
 
 /// How long a template may be, in bytes.
 pub const TEMPLATE_BYTES_MAX: usize = 64 * 1024;
@@ -28,23 +27,36 @@ pub const RENDERED_BYTES_MAX: usize = 64 * 1024;
 /// | `{header.NAME}` | the first header of this name; exactly, or else in any letter case |
 /// | `{property.NAME}` | a property, such as `content_type`, `kind` or `priority`: see [`Property`] |
 /// | `{attribute.NAME}` | what the source's protocol knows beside the address, such as `method` |
+/// | `{payload.a.b}`, `{payload.celsius * 1.8 + 32}` | any other [`Expression`] |
 /// | `{…\|default}` | the default where the message has no such value; may be empty |
 /// | `{{`, `}}` | a brace |
 ///
 /// A value is put in as it is. An empty capture is a value, so no default stands in for it. Times
 /// are milliseconds since 1970. What has no text form (bytes that are not UTF-8, lists, maps) is
 /// an error also where there is a default.
+///
+/// What is in braces is a reference when it is a name alone, or starts with `header.`, `property.`,
+/// `attribute.` or `message.`; everything else is an expression.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Template {
     source: Text,
     parts: Box<[Part]>,
 }
 
-/// A piece of a template. Computed values (CEL) will be a third kind.
+/// A piece of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
     Literal(Text),
     Reference(Reference),
+    Expression(Box<Embedded>),
+}
+
+/// One expression in a template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Embedded {
+    expression: Expression,
+    default: Option<Text>,
+    range: Range<usize>,
 }
 
 /// One reference in a template.
@@ -142,14 +154,22 @@ impl Template {
 
     /// Whether it comes to the same text for every message.
     pub fn is_constant(&self) -> bool {
-        self.names().next().is_none()
+        self.parts.iter().all(|part| matches!(part, Part::Literal(_)))
     }
 
     /// The references in the order of the text.
     pub fn names(&self) -> impl Iterator<Item = &Reference> {
         self.parts.iter().filter_map(|part| match part {
             Part::Reference(reference) => Some(reference),
-            Part::Literal(_) => None,
+            Part::Literal(_) | Part::Expression(_) => None,
+        })
+    }
+
+    /// The expressions in the order of the text.
+    pub fn expressions(&self) -> impl Iterator<Item = &Embedded> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Expression(embedded) => Some(&**embedded),
+            Part::Literal(_) | Part::Reference(_) => None,
         })
     }
 
@@ -187,6 +207,23 @@ impl Reference {
     }
 
     /// Where the name stands in the template, in bytes, without braces and default.
+    pub fn range(&self) -> Range<usize> {
+        self.range.clone()
+    }
+}
+
+impl Embedded {
+    /// The expression.
+    pub fn expression(&self) -> &Expression {
+        &self.expression
+    }
+
+    /// What stands in where the message lacks what the expression reads.
+    pub fn default(&self) -> Option<&str> {
+        self.default.as_deref()
+    }
+
+    /// Where the expression stands in the template, in bytes, without braces and default.
     pub fn range(&self) -> Range<usize> {
         self.range.clone()
     }

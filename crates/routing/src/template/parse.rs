@@ -1,7 +1,9 @@
 use std::ops::Range;
 
-use super::{MessageField, Name, Part, Property, Reference, TEMPLATE_BYTES_MAX, Template};
-use crate::TemplateError;
+use super::{
+    Embedded, MessageField, Name, Part, Property, Reference, TEMPLATE_BYTES_MAX, Template,
+};
+use crate::{Expression, TemplateError, expression::parse::embedded};
 
 pub(super) fn template(text: &str) -> Result<Template, TemplateError> {
     if text.len() > TEMPLATE_BYTES_MAX {
@@ -25,11 +27,11 @@ pub(super) fn template(text: &str) -> Result<Template, TemplateError> {
             literal.push_str(left.get(..1).unwrap_or_default());
             at += 2;
         } else {
-            let (reference, length) = braces(left, at)?;
+            let (part, length) = braces(left, at)?;
             if !literal.is_empty() {
                 parts.push(Part::Literal(std::mem::take(&mut literal).into()));
             }
-            parts.push(Part::Reference(reference));
+            parts.push(part);
             at += length;
         }
     }
@@ -39,12 +41,16 @@ pub(super) fn template(text: &str) -> Result<Template, TemplateError> {
     Ok(Template { source: text.into(), parts: parts.into_boxed_slice() })
 }
 
-/// Reads the reference that `left` begins with, and how long it is; `start` is its place.
-fn braces(left: &str, start: usize) -> Result<(Reference, usize), TemplateError> {
+/// Reads the reference or expression that `left` begins with, and how long it is; `start` is its
+/// place.
+fn braces(left: &str, start: usize) -> Result<(Part, usize), TemplateError> {
     let Some(inside) = left.strip_prefix('{') else {
         return Err(TemplateError::new(start..start + 1, "this `}` closes nothing")
             .help("write `}}` for the character itself"));
     };
+    if !is_reference(inside) {
+        return expression(inside, start + 1);
+    }
     let Some((inside, end)) = inside
         .split_once('}')
         .filter(|(inside, _)| !inside.contains('{'))
@@ -63,7 +69,35 @@ fn braces(left: &str, start: usize) -> Result<(Reference, usize), TemplateError>
     }
     let range = start + 1..start + 1 + written.len();
     let name = name(written, &range)?;
-    Ok((Reference { name, default, range }, end + 2))
+    Ok((Part::Reference(Reference { name, default, range }), end + 2))
+}
+
+/// Whether what follows an opening brace is a name, and no expression.
+fn is_reference(inside: &str) -> bool {
+    const KINDS: [&str; 4] = ["header.", "property.", "attribute.", "message."];
+    let name = inside.split(['}', '|', '{']).next().unwrap_or_default();
+    let plain = |char: char| char.is_alphanumeric() || matches!(char, '_' | '-');
+    KINDS.iter().any(|kind| inside.starts_with(kind))
+        || name.trim_end_matches("...").chars().all(plain)
+}
+
+/// Reads the expression at the start of `inside`, which stands at `start`, and says how long it is
+/// with its braces.
+fn expression(inside: &str, start: usize) -> Result<(Part, usize), TemplateError> {
+    let Some(found) = embedded(inside) else {
+        return Err(TemplateError::new(start - 1..start, "this `{` is not closed").help(
+            "write `{name}` or `{expression}` for a value, and `{{` for the character itself",
+        ));
+    };
+    let text = inside.get(found.expression.clone()).unwrap_or_default();
+    let range = start + found.expression.start..start + found.expression.end;
+    let expression = Expression::compile(text).map_err(|error| TemplateError {
+        range: range.start + error.range.start..range.start + error.range.end,
+        ..error
+    })?;
+    let default = found.default.and_then(|default| inside.get(default)).map(Into::into);
+    let embedded = Embedded { expression, default, range };
+    Ok((Part::Expression(Box::new(embedded)), found.end + 1))
 }
 
 fn name(written: &str, range: &Range<usize>) -> Result<Name, TemplateError> {

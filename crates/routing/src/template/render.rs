@@ -1,18 +1,15 @@
 use std::borrow::Cow;
 
-use transload_envelope::{Envelope, Text, Timestamp, Value};
+use transload_envelope::{Envelope, Text, Value};
 
-use super::{MessageField, Name, Part, Property, RENDERED_BYTES_MAX, Reference, Template};
-use crate::{Captures, RenderError};
-
-/// Where a template finds its values.
-#[derive(Clone, Copy, Debug)]
-pub struct Scope<'a> {
-    /// What the pattern captured that matched.
-    pub captures: &'a Captures<'a, 'a>,
-    /// The message.
-    pub envelope: &'a Envelope,
-}
+use super::{
+    Embedded, MessageField, Name, Part, Property, RENDERED_BYTES_MAX, Reference, Template,
+};
+use crate::{
+    EvalError, RenderError,
+    expression::Rendered,
+    facts::{Fact, Scope},
+};
 
 /// One value, as it goes into the text.
 enum Found<'a> {
@@ -70,6 +67,7 @@ impl Template {
                         return Err(RenderError::NotText { name: self.text_of(reference), what });
                     }
                 },
+                Part::Expression(embedded) => push(&embedded.find(scope)?, start, into)?,
             }
         }
         Ok(())
@@ -98,11 +96,11 @@ impl Reference {
                 return None;
             }
         };
-        Some(field.text(scope.envelope)).filter(|text| text.len() <= RENDERED_BYTES_MAX)
+        Some(field.text(scope.envelope())).filter(|text| text.len() <= RENDERED_BYTES_MAX)
     }
 
     fn find<'a>(&self, scope: &Scope<'a>) -> Found<'a> {
-        let envelope = scope.envelope;
+        let envelope = scope.envelope();
         match &self.name {
             Name::Capture(name) => {
                 let field = || MessageField::named(name).map(|field| &**field.text(envelope));
@@ -114,7 +112,19 @@ impl Reference {
                 Found::value(headers.get(name).or_else(|| headers.get_ignoring_case(name)))
             }
             Name::Attribute(name) => Found::value(envelope.origin.attribute(name)),
-            Name::Property(property) => property.find(envelope),
+            Name::Property(property) => Found::fact(property.fact(envelope)),
+        }
+    }
+}
+
+impl Embedded {
+    fn find<'a>(&'a self, scope: &Scope<'a>) -> Result<Cow<'a, str>, RenderError> {
+        let name = || Text::from(self.expression.as_str());
+        match (self.expression.text(scope), &self.default) {
+            (Ok(Rendered::Text(text)), _) => Ok(text),
+            (Ok(Rendered::NotText(what)), _) => Err(RenderError::NotText { name: name(), what }),
+            (Err(EvalError::Absent { .. }), Some(default)) => Ok(Cow::Borrowed(default)),
+            (Err(error), _) => Err(RenderError::Expression { expression: name(), error }),
         }
     }
 }
@@ -130,21 +140,25 @@ impl MessageField {
 }
 
 impl Property {
-    fn find(self, envelope: &Envelope) -> Found<'_> {
+    /// The value, if the message has this property.
+    pub(crate) fn fact(self, envelope: &Envelope) -> Option<Fact<'_>> {
+        fn text(text: Option<&Text>) -> Option<Fact<'_>> {
+            text.map(|text| Fact::Text(text))
+        }
         let properties = envelope.properties();
         match self {
-            Self::ContentType => Found::maybe(properties.content_type.as_deref()),
-            Self::ContentEncoding => Found::maybe(properties.content_encoding.as_deref()),
-            Self::ReplyTo => Found::maybe(properties.reply_to.as_deref()),
-            Self::Kind => Found::maybe(properties.kind.as_deref()),
-            Self::AppId => Found::maybe(properties.app_id.as_deref()),
-            Self::UserId => Found::maybe(properties.user_id.as_deref()),
-            Self::Correlation => properties.correlation.as_deref().map_or(Found::Absent, bytes),
-            Self::Priority => Found::shown(properties.priority),
-            Self::Durable => Found::shown(properties.durable),
-            Self::Retain => Found::shown(Some(properties.retain)),
-            Self::ExpiresAt => Found::shown(properties.expires_at.map(|time| time.unix_ms)),
-            Self::Timestamp => Found::shown(properties.timestamp.map(|time| time.unix_ms)),
+            Self::ContentType => text(properties.content_type.as_ref()),
+            Self::ContentEncoding => text(properties.content_encoding.as_ref()),
+            Self::ReplyTo => text(properties.reply_to.as_ref()),
+            Self::Kind => text(properties.kind.as_ref()),
+            Self::AppId => text(properties.app_id.as_ref()),
+            Self::UserId => text(properties.user_id.as_ref()),
+            Self::Correlation => properties.correlation.as_deref().map(Fact::of_bytes),
+            Self::Priority => properties.priority.map(|priority| Fact::Int(priority.into())),
+            Self::Durable => properties.durable.map(Fact::Bool),
+            Self::Retain => Some(Fact::Bool(properties.retain)),
+            Self::ExpiresAt => properties.expires_at.map(|time| Fact::Int(time.unix_ms)),
+            Self::Timestamp => properties.timestamp.map(|time| Fact::Int(time.unix_ms)),
         }
     }
 }
@@ -154,29 +168,23 @@ impl<'a> Found<'a> {
         text.map_or(Self::Absent, |text| Self::Text(Cow::Borrowed(text)))
     }
 
-    fn shown(value: Option<impl ToString>) -> Self {
-        value.map_or(Self::Absent, |value| Self::Text(Cow::Owned(value.to_string())))
-    }
-
     fn value(value: Option<&'a Value>) -> Self {
-        match value {
-            None | Some(Value::Null) => Self::Absent,
-            Some(Value::Text(text)) => Self::maybe(Some(text)),
-            Some(Value::Bytes(found)) => bytes(found),
-            Some(Value::Bool(truth)) => Self::shown(Some(truth)),
-            Some(Value::Int(number)) => Self::shown(Some(number)),
-            Some(Value::UInt(number)) => Self::shown(Some(number)),
-            Some(Value::Float(number)) => Self::shown(Some(number)),
-            Some(Value::Timestamp(Timestamp { unix_ms })) => Self::shown(Some(unix_ms)),
-            Some(Value::List(_)) => Self::NotText("a list"),
-            Some(Value::Map(_)) => Self::NotText("a map"),
-        }
+        Self::fact(value.map(Fact::of_value))
     }
-}
 
-fn bytes(found: &[u8]) -> Found<'_> {
-    match str::from_utf8(found) {
-        Ok(text) => Found::Text(Cow::Borrowed(text)),
-        Err(_) => Found::NotText("bytes that are not UTF-8"),
+    fn fact(fact: Option<Fact<'a>>) -> Self {
+        let shown = |value: &dyn ToString| Self::Text(Cow::Owned(value.to_string()));
+        match fact {
+            None | Some(Fact::Null) => Self::Absent,
+            Some(Fact::Text(text)) => Self::maybe(Some(text)),
+            Some(Fact::Bytes(_)) => Self::NotText("bytes that are not UTF-8"),
+            Some(Fact::Bool(truth)) => shown(&truth),
+            Some(Fact::Int(number)) => shown(&number),
+            Some(Fact::UInt(number)) => shown(&number),
+            Some(Fact::Float(number)) => shown(&number),
+            Some(fact @ (Fact::Json(..) | Fact::Header(_) | Fact::Named(_))) => {
+                Self::NotText(fact.name())
+            }
+        }
     }
 }

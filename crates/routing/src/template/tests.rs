@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use transload_envelope::{Envelope, MessageId, Origin, Properties, Timestamp, Value};
 
 use super::*;
-use crate::{Captures, RenderError};
+use crate::{Captures, Facts, RenderError, Scope};
 
 fn message() -> Envelope {
     let origin = Origin::new("devices", "mqtt", "dev/d7/up")
@@ -38,7 +38,8 @@ fn render(template: &str) -> Result<String, RenderError> {
     let envelope = message();
     let pattern = Pattern::parse("dev/{device}/up/{rest...}").unwrap();
     let captures = pattern.matches(&envelope.address).unwrap();
-    let scope = Scope { captures: &captures, envelope: &envelope };
+    let facts = Facts::new(&envelope);
+    let scope = Scope::new(&captures, &facts);
     let template = Template::parse(template).unwrap_or_else(|error| panic!("{template}: {error}"));
     let mut text = "before:".to_owned();
     let result = template.render(&scope, &mut text);
@@ -114,7 +115,8 @@ fn a_capture_goes_before_a_field_of_the_same_name() {
     let envelope = message();
     let pattern = Pattern::parse("dev/{id}/up").unwrap();
     let captures = pattern.matches(&envelope.address).unwrap();
-    let scope = Scope { captures: &captures, envelope: &envelope };
+    let facts = Facts::new(&envelope);
+    let scope = Scope::new(&captures, &facts);
     let mut text = String::new();
     Template::parse("{id} {message.id}").unwrap().render(&scope, &mut text).unwrap();
     assert_eq!(text, "d7 m-1");
@@ -125,7 +127,8 @@ fn a_capture_goes_before_a_field_of_the_same_name() {
 #[test]
 fn constants_and_the_address_are_shared_and_not_copied() {
     let envelope = message();
-    let scope = Scope { captures: &Captures::default(), envelope: &envelope };
+    let (captures, facts) = (Captures::default(), Facts::new(&envelope));
+    let scope = Scope::new(&captures, &facts);
     let address = Template::parse("{address}").unwrap();
     let text = address.render_text(&scope, &mut String::new()).unwrap();
     assert_eq!(text.as_ptr(), envelope.address.as_ptr());
@@ -146,7 +149,8 @@ fn bounds_are_held_and_named() {
         (&format!("{bound}x"), "{address}", false),
     ] {
         let envelope = Envelope::new(Origin::new("a", "mqtt", address), "");
-        let scope = Scope { captures: &Captures::default(), envelope: &envelope };
+        let (captures, facts) = (Captures::default(), Facts::new(&envelope));
+        let scope = Scope::new(&captures, &facts);
         let mut text = String::new();
         let result = Template::parse(template).unwrap().render_text(&scope, &mut text);
         let too_long = Err(RenderError::TooLong { bytes_max: RENDERED_BYTES_MAX });
@@ -167,12 +171,15 @@ fn faults_are_named_with_their_place() {
         ("x«{|y}»", "no name", "`{name}`"),
         ("{«1»}", "not a name", "in the pattern"),
         ("{«device-id»}", "not a name", "a letter or `_`"),
-        ("{« a»}", "not a name", "a letter or `_`"),
+        ("{ «a»}", "nothing named `a`", "payload"),
         ("a.{«path...»}", "belong to the pattern", "`{path}`"),
         ("{«header.»}", "lacks a name", ""),
         ("{property.«colour»}", "no property `colour`", "content_type, content_encoding"),
         ("{message.«payload»|x}", "no field `payload`", "address, id and source"),
-        ("é{«headers».x}", "`headers` is not a source", "header, property"),
+        ("é{«heders».x}", "nothing named `heders`", "headers"),
+        ("a«{»payload.x", "not closed", "`{{`"),
+        ("a«{»payload.x == 'b}", "not closed", "`{{`"),
+        ("é{payload.x.«foo»()|x}", "no function `foo`", "startsWith"),
     ] {
         let text = marked.replace(['«', '»'], "");
         let start = marked.find('«').unwrap();
@@ -182,6 +189,50 @@ fn faults_are_named_with_their_place() {
         assert_eq!(error.range, start..end, "{text}: {error}");
         assert!(error.help.as_deref().unwrap_or_default().contains(help), "{text}: {error:?}");
     }
+}
+
+#[test]
+fn expressions_are_calculated() {
+    for (template, text) in [
+        ("{payload.id}", "d7"),
+        ("a/{payload.id}/{device}", "a/d7/d7"),
+        ("{payload.celsius * 1.8 + 32}°F", "68°F"),
+        ("{payload.celsius}", "20"),
+        ("{payload.ok}", "true"),
+        ("{ payload.id + '}|' }.", "d7}|."),
+        ("{({'a': payload.id}).a}", "d7"),
+        ("{payload.celsius > 5 || payload.ok|x}", "true"),
+        ("{payload.absent|none}", "none"),
+        ("{payload.nothing|none}", "none"),
+        ("{payload.absent|}", ""),
+        ("{headers['x-text']}", "späte"),
+        ("{header.x-text}", "späte"),
+    ] {
+        assert_eq!(render_json(template).as_deref(), Ok(text), "{template}");
+    }
+    for (template, error) in [
+        ("{payload.absent}", "`payload.absent` has no value: payload.absent is absent"),
+        ("{payload.list}", "`payload.list` is a list, which cannot stand in a text"),
+        (
+            "{payload.id * 2|x}",
+            "`payload.id * 2` has no value: `*` cannot be used between a text and an integer; \
+             payload.id is \"d7\"",
+        ),
+    ] {
+        assert_eq!(render_json(template).unwrap_err().to_string(), error, "{template}");
+    }
+}
+
+fn render_json(template: &str) -> Result<String, RenderError> {
+    let payload = r#"{"id": "d7", "celsius": 20, "ok": true, "nothing": null, "list": [1]}"#;
+    let mut envelope = Envelope::new(Origin::new("devices", "mqtt", "dev/d7/up"), payload);
+    envelope.headers.push("x-text", "späte");
+    let pattern = Pattern::parse("dev/{device}/up").unwrap();
+    let captures = pattern.matches(&envelope.address).unwrap();
+    let facts = Facts::new(&envelope);
+    let scope = Scope::new(&captures, &facts);
+    let template = Template::parse(template).unwrap_or_else(|error| panic!("{template}: {error}"));
+    template.render_text(&scope, &mut String::new()).map(|text| text.to_string())
 }
 
 #[test]

@@ -218,6 +218,13 @@ fn places_inside_patterns_and_templates() {
         ("to = { adapter = \"door\", topic = \"a/{x}\" }", "9:38"),
         ("match = \"{x}\"\nto = { adapter = \"door\", topic = \"\\\"{x}/{y}\" }", "10:42"),
         ("to = { adapter = \"door\", topic = \"a/{\" }", "9:37"),
+        ("when = \"payload.x > 3 && kind == 1\"\nto = \"door\"", "9:26"),
+        ("when = 'payload.é'\nto = \"door\"", "9:17"),
+        ("when = \"\"\"\n  payload.x == \\\"a\\\"\n  && foo(1)\"\"\"\nto = \"door\"", "11:6"),
+        ("match = \"{a}/x\"\nwhen = \"captures.b == 'x'\"\nto = \"door\"", "10:18"),
+        ("when_missing = \"skip\"\nto = \"door\"", "9:16"),
+        ("to = { adapter = \"door\", topic = \"a/{payload.x + foo}\" }", "9:50"),
+        ("to = { adapter = \"door\", topic = \"a/{captures.x + 'y'}\" }", "9:47"),
         ("match = [\"a/{x}\", \"b\"]\nto = { adapter = \"door\", topic = \"{x}\" }", "10:36"),
     ] {
         let found = findings(&check(&format!("{ADAPTERS}[[route]]\nname = \"r\"\n{keys}\n")));
