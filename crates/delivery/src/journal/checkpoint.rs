@@ -29,6 +29,7 @@ use super::{
     index::{Block, Index},
     settings::OpenError,
 };
+use crate::backlog::Load;
 
 /// The version of the format that is written.
 pub(crate) const VERSION: u32 = 1;
@@ -40,6 +41,8 @@ pub(crate) struct SavedQueue {
     pub(crate) name: Text,
     pub(crate) index: Index,
     pub(crate) attempts: BTreeMap<u64, u32>,
+    /// How much the index holds, once everything has been read.
+    pub(crate) load: Load,
 }
 
 /// Everything that lives.

@@ -13,6 +13,7 @@ use transload_adapter::{
 use transload_envelope::{Outgoing, Text, Timestamp};
 
 use super::{
+    checkpoint::SavedQueue,
     core::Shared,
     index::{Block, Index, Location, Place},
     reader::ReadError,
@@ -81,21 +82,19 @@ impl Drop for Lease<'_> {
 
 impl DiskQueue {
     pub(crate) fn new(id: u32, name: Text, settings: QueueSettings, shared: Arc<Shared>) -> Self {
-        Self::recovered(id, name, settings, shared, Index::default(), BTreeMap::new())
+        let queue = SavedQueue { name, ..SavedQueue::default() };
+        Self::recovered(id, queue, settings, shared)
     }
 
     pub(crate) fn recovered(
         id: u32,
-        name: Text,
+        queue: SavedQueue,
         settings: QueueSettings,
         shared: Arc<Shared>,
-        index: Index,
-        attempts: BTreeMap<u64, u32>,
     ) -> Self {
+        let SavedQueue { name, index, attempts, load } = queue;
         let mut backlog = Backlog::new(settings);
-        for place in index.iter() {
-            backlog.load.add(place.size());
-        }
+        backlog.load = load;
         backlog.waiting = index;
         let state = State { backlog, attempts, shares: BTreeMap::new() };
         Self {

@@ -24,6 +24,7 @@ use super::{
     segment::{self, BadHeader, HEADER, Header, Segment, Segments},
     settings::{JournalSettings, OnDamage, OpenError, Statistics},
 };
+use crate::backlog::{Entry as _, Load};
 
 /// What was found in a directory.
 #[derive(Debug)]
@@ -92,9 +93,8 @@ pub(crate) fn recover(
     }
     recovery.replay(&mut replay)?;
     let mut saved = replay.saved;
-    recovery.check_places(&mut saved)?;
+    let segments = recovery.account(&mut saved)?;
     saved.queues.retain(|_, queue| queue.index.last().is_some());
-    let segments = recovery.account(&saved);
     let Recovery { figures, replayed, set_aside, .. } = recovery;
     Ok(Recovered { lock, saved, segments, figures, replayed, set_aside })
 }
@@ -314,21 +314,34 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// Checks that everything that lives is in a file.
-    fn check_places(&mut self, saved: &mut Saved) -> Result<(), OpenError> {
-        let mut lost_in: BTreeMap<u32, (u64, Vec<(u32, u64)>)> = BTreeMap::new();
-        for (id, queue) in &saved.queues {
-            for place in queue.index.iter() {
-                let Location { segment, offset, length } = place.location;
-                let end = u64::from(offset).saturating_add(length.into());
-                let there = self.lengths.get(&segment).copied().unwrap_or(0);
-                if end > there {
-                    let lost = lost_in.entry(segment).or_insert((there, Vec::new()));
-                    lost.1.push((*id, place.position));
+    /// Checks that everything that lives is in a file, and counts what lives where.
+    fn account(&mut self, saved: &mut Saved) -> Result<Segments, OpenError> {
+        let mut survey = Survey::of(saved, &self.lengths);
+        if !survey.lost.is_empty() {
+            self.drop_lost(saved, std::mem::take(&mut survey.lost))?;
+            survey = Survey::of(saved, &self.lengths);
+        }
+        let mut segments = Segments::default();
+        for (number, header) in &self.headers {
+            let bytes = self.lengths.get(number).copied().unwrap_or(0);
+            let segment = Segment::new(header.salt, bytes);
+            segments.0.insert(*number, segment);
+        }
+        for (segment, mut records) in survey.places {
+            records.sort_unstable();
+            for same in records.chunk_by(|one, other| one.0 == other.0) {
+                if let Some(&(offset, length)) = same.first() {
+                    let queues = u32::try_from(same.len()).unwrap_or(u32::MAX);
+                    segments.add(Location { segment, offset, length }, queues);
                 }
             }
         }
-        for (number, (length, messages)) in lost_in {
+        Ok(segments)
+    }
+
+    /// Stops at messages that are in no file, or takes them out of their queues.
+    fn drop_lost(&mut self, saved: &mut Saved, lost: Lost) -> Result<(), OpenError> {
+        for (number, (length, messages)) in lost {
             if !self.set_aside {
                 self.damage(number, length, "messages are missing that are still to be delivered")?;
             }
@@ -341,30 +354,39 @@ impl Recovery<'_> {
         }
         Ok(())
     }
+}
 
-    /// Counts what lives in each segment.
-    fn account(&self, saved: &Saved) -> Segments {
-        let mut segments = Segments::default();
-        for (number, header) in &self.headers {
-            let bytes = self.lengths.get(number).copied().unwrap_or(0);
-            let segment = Segment::new(header.salt, bytes);
-            segments.0.insert(*number, segment);
-        }
-        let mut by_segment: BTreeMap<u32, Vec<(u32, u32)>> = BTreeMap::new();
-        for place in saved.queues.values().flat_map(|queue| queue.index.iter()) {
-            let Location { segment, offset, length } = place.location;
-            by_segment.entry(segment).or_default().push((offset, length));
-        }
-        for (segment, mut records) in by_segment {
-            records.sort_unstable();
-            for same in records.chunk_by(|one, other| one.0 == other.0) {
-                if let Some(&(offset, length)) = same.first() {
-                    let queues = u32::try_from(same.len()).unwrap_or(u32::MAX);
-                    segments.add(Location { segment, offset, length }, queues);
+/// Messages that are in no file: by segment, how long that is, and the queues and positions.
+type Lost = BTreeMap<u32, (u64, Vec<(u32, u64)>)>;
+
+/// What one walk through all indexes finds; with very many waiting messages each walk takes long.
+#[derive(Debug, Default)]
+struct Survey {
+    lost: Lost,
+    /// Offsets and lengths by segment, once for each queue.
+    places: BTreeMap<u32, Vec<(u32, u32)>>,
+}
+
+impl Survey {
+    /// Walks through all indexes, and notes in each queue how much it holds.
+    fn of(saved: &mut Saved, lengths: &BTreeMap<u32, u64>) -> Self {
+        let mut survey = Self::default();
+        for (id, queue) in &mut saved.queues {
+            queue.load = Load::default();
+            for place in queue.index.iter() {
+                queue.load.add(place.size());
+                let Location { segment, offset, length } = place.location;
+                let end = u64::from(offset).saturating_add(length.into());
+                let there = lengths.get(&segment).copied().unwrap_or(0);
+                if end > there {
+                    let lost = survey.lost.entry(segment).or_insert((there, Vec::new()));
+                    lost.1.push((*id, place.position));
+                } else {
+                    survey.places.entry(segment).or_default().push((offset, length));
                 }
             }
         }
-        segments
+        survey
     }
 }
 

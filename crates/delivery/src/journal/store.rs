@@ -17,7 +17,6 @@ use transload_envelope::{
 };
 
 use super::{
-    checkpoint,
     core::{AnyQueue, Core, Registry, Shared},
     disk::{Disk, RealDisk},
     items::{Item, Message, SharePart, Target, Then, Waiter},
@@ -128,9 +127,9 @@ impl JournalStore {
         let active = active(&shared, next_sequence)?;
         let mut registry = Registry { next_disk, next_memory: u32::MAX, ..Registry::default() };
         for (id, queue) in std::mem::take(&mut saved.queues) {
-            let checkpoint::SavedQueue { name, index, attempts } = queue;
+            let name = queue.name.clone();
             let shared = Arc::clone(&shared);
-            let queue = DiskQueue::recovered(id, name.clone(), FOUND, shared, index, attempts);
+            let queue = DiskQueue::recovered(id, queue, FOUND, shared);
             let queue = AnyQueue::Disk(Arc::new(queue));
             registry.by_id.insert(id, queue.clone());
             registry.by_name.insert(name, queue);
