@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use transload_adapter::{
-    Delivery, Inbound, Receipt, ReceiveError, Refusal, Settlement,
+    Delivery, Inbound, Receipt, ReceiveError, Refusal, Settlement, Share,
     store::{Append, AppendTo, StoreError},
 };
 use transload_delivery::{backoff::Backoff, dead_letters::DeadLetter};
@@ -18,9 +18,10 @@ use transload_envelope::{Arguments, Envelope, Outgoing, Text, Timestamp};
 use transload_routing::Plan;
 
 use crate::{
-    config::WhenFull,
+    config::{Unrouted, WhenFull},
     deduplication::Deduplication,
     destination::Destination,
+    limits::{Limited, Passage, longest_wait, stopped},
     metrics::AdapterMetrics,
     requests::{Question, Requests},
     routing::{Routing, Shared},
@@ -62,8 +63,11 @@ enum Room {
 
 /// What a message comes to by its plan.
 enum Verdict {
-    Take,
-    Unrouted,
+    /// It is taken, but for what limits keep from the targets of their rules.
+    Take(Vec<(usize, Limited)>),
+    Unrouted(Unrouted),
+    /// A limit keeps it from all rules.
+    Limited(Settlement),
     /// There is no room, for good.
     Refuse,
     /// There is no room, or no rule any more: the source is to come again.
@@ -108,12 +112,15 @@ impl Dispatcher {
             let routing = &*rules.routing;
             routing.conditions.count(&routing.rules, &self.adapter_name, &envelope, plan);
             match verdict {
-                Verdict::Take => {
-                    self.plan_appends(routing, envelope, receipt, plan, &mut appends).await?;
+                Verdict::Take(limited) => {
+                    let share = receipt.share();
+                    self.set_aside(routing, limited, &envelope, &share).await?;
+                    self.plan_appends(routing, envelope, share, plan, &mut appends).await?;
                 }
-                Verdict::Unrouted => {
-                    self.metrics.unrouted.inc();
-                    receipt.settle(Settlement::Unrouted);
+                Verdict::Unrouted(how) => self.settle_unrouted(how, &envelope, receipt).await?,
+                Verdict::Limited(settlement) => {
+                    self.metrics.refused.inc();
+                    receipt.settle(settlement);
                 }
                 Verdict::Refuse => self.refuse_for_lack_of_room(receipt),
                 Verdict::Release => {
@@ -143,12 +150,22 @@ impl Dispatcher {
         loop {
             // An adapter that the rules do not know is about to be closed.
             let Some(adapter) = rules.adapter else { return Ok(Verdict::Release) };
-            rules.routing.rules.route(adapter, envelope, plan);
+            let mut passage = Passage::new(&rules.routing.limits, self.source_refuses);
+            rules.routing.rules.route_through(adapter, envelope, plan, &mut passage);
+            let limited = passage.verdicts();
             if plan.is_unrouted() {
-                return Ok(Verdict::Unrouted);
+                return Ok(Verdict::Unrouted(rules.routing.unrouted(adapter)));
+            }
+            if let Some(settlement) = stopped(&limited) {
+                return Ok(Verdict::Limited(settlement));
+            }
+            if let Some(wait) = longest_wait(&limited) {
+                // What was planned before must not wait for the rate.
+                self.shared.store.append(std::mem::take(appends)).await?;
+                self.wait_for_rate(wait).await;
             }
             let full = match Self::room(&rules.routing, plan) {
-                Room::Free => return Ok(Verdict::Take),
+                Room::Free => return Ok(Verdict::Take(limited)),
                 Room::Refuse => return Ok(Verdict::Refuse),
                 Room::Wait(_) if self.source_refuses => return Ok(Verdict::Release),
                 Room::Wait(full) => full,
@@ -157,7 +174,7 @@ impl Dispatcher {
             self.shared.store.append(std::mem::take(appends)).await?;
             self.wait_for_room(&rules.routing, full, plan).await;
             if !rules.routing.replaced.is_cancelled() {
-                return Ok(Verdict::Take);
+                return Ok(Verdict::Take(limited));
             }
             *rules = self.rules();
         }
@@ -236,11 +253,10 @@ impl Dispatcher {
         &self,
         routing: &Routing,
         envelope: Envelope,
-        receipt: Receipt,
+        share: Share,
         plan: &mut Plan,
         appends: &mut Vec<Append>,
     ) -> Result<(), StoreError> {
-        let share = receipt.share();
         for failed in plan.drain_failed() {
             if let Some(destination) = routing.destinations.get(failed.destination) {
                 destination.routed.inc();
@@ -285,7 +301,7 @@ impl Dispatcher {
     }
 
     /// Puts a message that cannot be made ready for a destination among the dead letters.
-    async fn bury(
+    pub(crate) async fn bury(
         &self,
         destination: &Destination,
         envelope: &Envelope,

@@ -14,6 +14,7 @@ mod destination;
 mod dispatch;
 mod explain;
 mod letters;
+mod limits;
 mod message;
 mod metrics;
 mod offline;
@@ -32,6 +33,7 @@ mod times;
 
 pub use self::{
     explain::Explainer,
+    limits::{OverPayload, OverRate, PayloadLimit, RateLimit, RouteLimits, Sample, ThrottleLimit},
     message::{Message, MessageFault},
     offline::{Offline, OfflineError},
     repair::{Repaired, repair},

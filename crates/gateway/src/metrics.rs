@@ -45,6 +45,14 @@ struct DestinationLabel {
     destination: String,
 }
 
+/// The route, its limit, and what became of messages there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabel {
+    route: String,
+    limit: String,
+    outcome: String,
+}
+
 /// The adapter, and what happened in it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EventLabel {
@@ -93,6 +101,7 @@ struct Families {
     circuit_open: Family<DestinationLabel, Gauge>,
     circuit_opened: Family<DestinationLabel, Counter>,
     dead_letters: Family<RouteLabel, Gauge>,
+    limited: Family<LimitLabel, Counter>,
     duplicates: Family<AdapterLabel, Counter>,
     known_ids: Family<AdapterLabel, Gauge>,
     forgotten_ids: Family<AdapterLabel, Counter>,
@@ -164,6 +173,7 @@ impl Metrics {
         let circuit_opened =
             family!("circuit_opened", "How often a destination stopped taking messages");
         let dead_letters = family!("dead_letters", "Messages among the dead letters of a route");
+        let limited = family!("messages_limited", "Messages that a limit of a route was about");
         let duplicates = family!("messages_duplicate", "Messages that had been accepted before");
         let known_ids = family!("deduplication_ids", "Ids by which repeats are recognized");
         let forgotten_ids =
@@ -188,6 +198,7 @@ impl Metrics {
             circuit_open,
             circuit_opened,
             dead_letters,
+            limited,
             duplicates,
             known_ids,
             forgotten_ids,
@@ -225,6 +236,27 @@ impl Metrics {
             let label = ConditionLabel { route: route.to_owned(), reason: reason.to_owned() };
             self.0.conditions.get_or_create_owned(&label)
         })
+    }
+
+    /// The figures of the limits of one route.
+    pub(crate) fn limits(&self, route: &str) -> LimitMetrics {
+        let figure = |limit: &str, outcome: &str| {
+            self.0.limited.get_or_create_owned(&LimitLabel {
+                route: route.to_owned(),
+                limit: limit.to_owned(),
+                outcome: outcome.to_owned(),
+            })
+        };
+        LimitMetrics {
+            payload: figure("max_payload", "over"),
+            sampled_out: figure("sample", "dropped"),
+            rate_dropped: figure("rate", "dropped"),
+            rate_refused: figure("rate", "refused"),
+            rate_waited: figure("rate", "waited"),
+            throttle_held: figure("throttle", "held"),
+            throttle_superseded: figure("throttle", "superseded"),
+            throttle_passed: figure("throttle", "passed"),
+        }
     }
 
     /// Takes over how many dead letters a route has.
@@ -395,6 +427,27 @@ const FAILURES: [Kind; 7] = [
     Kind::Stopping,
 ];
 
+/// The figures of the limits of one route.
+#[derive(Clone, Debug)]
+pub(crate) struct LimitMetrics {
+    /// Messages whose payload was too large.
+    pub(crate) payload: Counter,
+    /// Messages that were not in the sample.
+    pub(crate) sampled_out: Counter,
+    /// Messages that came too soon and were dropped.
+    pub(crate) rate_dropped: Counter,
+    /// Messages that came too soon and were refused.
+    pub(crate) rate_refused: Counter,
+    /// Messages that came too soon and had to wait, or to come again.
+    pub(crate) rate_waited: Counter,
+    /// Messages that were held back.
+    pub(crate) throttle_held: Counter,
+    /// Held messages that a newer one took the place of.
+    pub(crate) throttle_superseded: Counter,
+    /// Messages that passed since a bound was reached or their key was not known.
+    pub(crate) throttle_passed: Counter,
+}
+
 /// The figures of one destination.
 #[derive(Clone, Debug)]
 pub(crate) struct DestinationMetrics {
@@ -485,6 +538,7 @@ mod tests {
         destination.count(Outcome::Delivered, 3);
         destination.queue_messages.set(7);
         metrics.dead_letters("telemetry", 4);
+        metrics.limits("telemetry").sampled_out.inc();
         metrics.deduplication("devices").duplicates.inc();
         metrics.requests("ask").failed(Kind::TimedOut).inc();
         metrics.reloaded(true);
@@ -512,6 +566,7 @@ mod tests {
             "transload_circuit_open{destination=\"telemetry/services\"} 0",
             "transload_circuit_opened_total{destination=\"telemetry/services\"} 0",
             "transload_dead_letters{route=\"telemetry\"} 4",
+            "transload_messages_limited_total{route=\"telemetry\",limit=\"sample\",outcome=\"dropped\"} 1",
             "transload_messages_duplicate_total{adapter=\"devices\"} 1",
             "transload_deduplication_ids{adapter=\"devices\"} 0",
             "transload_deduplication_forgotten_total{adapter=\"devices\"} 0",
@@ -545,6 +600,7 @@ mod tests {
         metrics.destination("a");
         metrics.dead_letters("a", 0);
         metrics.reloaded(false);
+        metrics.limits("a");
         let text = metrics.render().unwrap();
         let figures: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
         assert!(figures.len() > 20, "{text}");

@@ -17,8 +17,9 @@ use transload_routing::{Rule, RuleSet, TargetRule, Template};
 
 use crate::{
     conditions::Conditions,
-    config::{Configuration, Route, RouteTarget},
+    config::{Configuration, Route, RouteTarget, Unrouted},
     destination::Destination,
+    limits::{Holding, Limits},
     metrics::Metrics,
 };
 
@@ -30,8 +31,12 @@ pub(crate) struct Routing {
     pub(crate) conditions: Conditions,
     /// In the order in which the rules number them.
     pub(crate) destinations: Vec<Destination>,
+    /// How much the rules take of what they want.
+    pub(crate) limits: Limits,
     /// The numbers by which the rules know the adapters.
     adapters: HashMap<Text, usize>,
+    /// What becomes of messages that no route wants, by those numbers.
+    unrouted: Vec<Unrouted>,
     /// Fires when others have taken their place.
     pub(crate) replaced: CancellationToken,
 }
@@ -48,9 +53,27 @@ impl Routing {
             conditions: Conditions::new(&rules, metrics),
             rules,
             destinations,
+            limits: Limits::default(),
+            unrouted: configuration.adapters.iter().map(|adapter| adapter.unrouted).collect(),
             adapters: names.zip(0..).collect(),
             replaced: CancellationToken::new(),
         }
+    }
+
+    /// The same with the limits of its routes. What was used up of them before remains used up.
+    pub(crate) fn limited(
+        self,
+        configuration: &Configuration,
+        before: &Self,
+        metrics: &Metrics,
+    ) -> Self {
+        let limits = Limits::new(&configuration.routes, &before.limits, metrics);
+        Self { limits, ..self }
+    }
+
+    /// What becomes of a message from the adapter of this number that no route wants.
+    pub(crate) fn unrouted(&self, adapter: usize) -> Unrouted {
+        self.unrouted.get(adapter).copied().unwrap_or_default()
     }
 
     /// The number by which the rules know an adapter.
@@ -70,11 +93,14 @@ pub(crate) struct Shared {
     routing: ArcSwap<Routing>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) dead_letters: DeadLetters,
+    /// The way to what throttles hold back.
+    pub(crate) holding: Holding,
 }
 
 impl Shared {
     pub(crate) fn new(routing: Routing, store: Arc<dyn Store>, dead_letters: DeadLetters) -> Self {
-        Self { routing: ArcSwap::from_pointee(routing), store, dead_letters }
+        let holding = Holding::new();
+        Self { routing: ArcSwap::from_pointee(routing), store, dead_letters, holding }
     }
 
     /// The rules in force. They are to be used for a while and not kept.

@@ -25,8 +25,8 @@ pub use self::{
     index::Index,
     pattern::{Affix, CAPTURES_MAX, Captures, LEVELS_MAX, Level, PATTERN_BYTES_MAX, Pattern},
     rule::{
-        Considered, FailedTarget, Plan, PlannedTarget, Rule, RuleSet, TargetRule, Verdict, When,
-        WhenMissing,
+        Considered, FailedTarget, Gate, Open, Plan, PlannedTarget, Rule, RuleSet, TargetRule,
+        Verdict, When, WhenMissing,
     },
     template::{
         Embedded, MessageField, Name, Property, RENDERED_BYTES_MAX, Reference, TEMPLATE_BYTES_MAX,

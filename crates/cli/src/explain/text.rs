@@ -35,6 +35,7 @@ impl Text {
         let outcome = match said(one, "outcome").as_str() {
             "routed" => paint.good("is routed"),
             "dropped" => "is taken and goes nowhere".to_owned(),
+            "refused" => paint.bad("is refused"),
             _ => paint.bad("is wanted by no route"),
         };
         self.line(&format!("{} from {from} {outcome}", paint.bold(&address)));
@@ -60,6 +61,12 @@ impl Text {
                     let _ = write!(line, "  {name} = {captured}");
                 }
                 self.line(&line);
+                for (key, what) in [("limits", "takes "), ("limited", "")] {
+                    let said = said(rule, key);
+                    if !said.is_empty() {
+                        self.line(&paint.dim(&format!("      {what}{said}")));
+                    }
+                }
                 return;
             }
             "stopped" => format!("`{}` applies before it and says `stop`", said(rule, "by")),

@@ -10,7 +10,7 @@ use super::{
     document,
     finding::Finding,
     fingerprint::Fingerprint,
-    model::Deduplicate,
+    model::{Deduplicate, Unrouted},
     recover::{self, Fault, Recovered},
     schema_view::View,
     source::{FileId, Place},
@@ -24,7 +24,7 @@ pub(super) const MAX_UNSETTLED_DEFAULT: usize = 1_000;
 /// How long the name of an adapter or a route may be, in bytes.
 pub(super) const NAME_BYTES_MAX: usize = 128;
 /// The keys that every adapter has.
-const COMMON_KEYS: [&str; 3] = ["kind", "max_unsettled", "deduplicate"];
+const COMMON_KEYS: [&str; 4] = ["kind", "max_unsettled", "deduplicate", "unrouted"];
 
 /// An adapter as far as it could be read.
 #[derive(Debug)]
@@ -38,6 +38,7 @@ pub(super) struct Declared<'a> {
     pub(super) deduplicate: Option<Deduplicate>,
     /// Of the settings that are the adapter's own.
     pub(super) fingerprint: Fingerprint,
+    pub(super) unrouted: Option<Unrouted>,
     /// Its settings, if they could be read.
     pub(super) prepared: Option<Box<dyn Prepared>>,
 }
@@ -128,6 +129,7 @@ impl<'a> Check<'a> {
             credits: MAX_UNSETTLED_DEFAULT,
             deduplicate: None,
             fingerprint: Fingerprint::default(),
+            unrouted: None,
             prepared: None,
         };
         let mut table = match tree::into_table(value) {
@@ -140,6 +142,7 @@ impl<'a> Check<'a> {
         };
         declared.credits = self.max_unsettled(file, table.get_mut());
         declared.deduplicate = self.deduplicate(file, table.get_mut());
+        declared.unrouted = self.unrouted(file, table.get_mut());
         let Some(role) = self.role(file, &declared, &mut table) else { return declared };
         declared.kind = Some(RoleOf(role));
         let schemas = self.schemas(role);
@@ -171,6 +174,21 @@ impl<'a> Check<'a> {
                 MAX_UNSETTLED_DEFAULT
             }
         }
+    }
+
+    fn unrouted(&mut self, file: FileId, table: &mut DeTable<'a>) -> Option<Unrouted> {
+        let value = table.remove("unrouted")?;
+        let known = match value.get_ref().as_str() {
+            Some("drop") => return Some(Unrouted::Drop),
+            Some("reject") => return Some(Unrouted::Reject),
+            Some("dead-letter") => return Some(Unrouted::DeadLetter),
+            Some(other) => format!("unknown value `{other}`"),
+            None => format!("expected a string, found {}", value.get_ref().type_str()),
+        };
+        let help = "possible values are: `drop`, `reject`, `dead-letter`".to_owned();
+        let place = Place { file, span: value.span() };
+        self.report(Finding::error(place, known).with_help(help));
+        None
     }
 
     /// The role that the table asks for by `kind` and its keys.

@@ -10,7 +10,7 @@ use transload_delivery::dead_letters::Bounds;
 use super::{
     check::Check,
     finding::Finding,
-    model::GatewaySettings,
+    model::{GatewaySettings, Unrouted},
     recover,
     settings::{DeadLetterKeys, GatewayKeys},
     source::{FileId, Place},
@@ -26,6 +26,7 @@ impl Default for GatewaySettings {
             disk_bytes_max: 10 << 30,
             dead_letters: Bounds::default(),
             reload_on_change: true,
+            unrouted: Unrouted::default(),
         }
     }
 }
@@ -65,6 +66,7 @@ impl<'a> Check<'a> {
         if let Some(reload) = keys.reload_on_change {
             settings.reload_on_change = reload;
         }
+        settings.unrouted = keys.unrouted.unwrap_or_default();
         if let Some(keys) = keys.dead_letters {
             settings.dead_letters = bounds(&keys);
         }

@@ -20,11 +20,13 @@ mod fingerprint;
 mod gateway;
 mod json;
 mod lanes;
+mod limits;
+mod lints;
 mod model;
 mod overview;
 mod promise;
 mod recover;
-mod relations;
+
 mod render;
 mod reply;
 mod routes;
@@ -59,7 +61,7 @@ pub use self::{
     fingerprint::Fingerprint,
     model::{
         AdapterInstance, Batch, BatchFormat, Configuration, Deduplicate, DeduplicateBy,
-        GatewaySettings, Guarantee, Reply, Route, RouteTarget, WhenFull,
+        GatewaySettings, Guarantee, Reply, Route, RouteTarget, UNROUTED, Unrouted, WhenFull,
     },
     overview::overview,
     schema::schema,
@@ -185,7 +187,11 @@ impl Check<'_> {
             self.report_missing(finding.with_help("write `[adapters.NAME]`".to_owned()));
         }
         let routes = routes.into_iter().map(|declared| declared.route).collect();
-        let instances: Option<Vec<_>> = adapters.list.into_iter().map(instance).collect();
+        let instances: Option<Vec<_>> = adapters
+            .list
+            .into_iter()
+            .map(|declared| instance(declared, gateway.unrouted))
+            .collect();
         Some(Configuration { gateway, adapters: instances?, routes, tests })
     }
 
@@ -232,13 +238,14 @@ impl Check<'_> {
 }
 
 /// An adapter of which everything is known.
-fn instance(declared: Declared<'_>) -> Option<AdapterInstance> {
+fn instance(declared: Declared<'_>, unrouted: Unrouted) -> Option<AdapterInstance> {
     Some(AdapterInstance {
         name: declared.name.into(),
         kind: declared.kind?.0.kind(),
         credits: declared.credits,
         deduplicate: declared.deduplicate,
         fingerprint: declared.fingerprint,
+        unrouted: declared.unrouted.unwrap_or(unrouted),
         prepared: declared.prepared?.into(),
     })
 }

@@ -11,7 +11,7 @@ use transload_envelope::Text;
 use transload_routing::{Pattern, Template, When};
 
 use super::fingerprint::Fingerprint;
-use crate::rule_test::RuleTest;
+use crate::{limits::RouteLimits, rule_test::RuleTest};
 
 /// A whole configuration.
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub struct GatewaySettings {
     pub dead_letters: Bounds,
     /// Whether the configuration is read anew when one of its files has changed.
     pub reload_on_change: bool,
+    /// What becomes of a message that no route wants.
+    pub unrouted: Unrouted,
 }
 
 impl GatewaySettings {
@@ -70,6 +72,8 @@ pub struct AdapterInstance {
     pub deduplicate: Option<Deduplicate>,
     /// Stands for its settings, so that a change can be told.
     pub fingerprint: Fingerprint,
+    /// What becomes of a message from it that no route wants.
+    pub unrouted: Unrouted,
     /// Its checked settings.
     pub prepared: Arc<dyn Prepared>,
 }
@@ -111,6 +115,8 @@ pub struct Route {
     pub stop: bool,
     /// Its targets; at least one.
     pub to: Vec<RouteTarget>,
+    /// How much it takes of what it wants.
+    pub limits: RouteLimits,
     /// What the acknowledgement to the source means.
     pub guarantee: Guarantee,
     /// What happens when a queue of this route is full.
@@ -182,6 +188,22 @@ pub struct RouteTarget {
     /// The keys whose text depends on the message.
     pub templates: Vec<(Text, Template)>,
 }
+
+/// What becomes of a message that no route wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unrouted {
+    /// It is acknowledged; a sender that can be told so is told that nobody wanted it.
+    #[default]
+    Drop,
+    /// It is refused.
+    Reject,
+    /// It is acknowledged and goes to the dead letters, under the name `(unrouted)`.
+    DeadLetter,
+}
+
+/// The name under which messages that no route wants are among the dead letters.
+pub const UNROUTED: &str = "(unrouted)";
 
 /// What the acknowledgement to the source means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]

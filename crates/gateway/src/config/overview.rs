@@ -6,6 +6,7 @@ use transload_adapter::{
 };
 
 use super::model::{Configuration, Guarantee, Reply, Route};
+use crate::limits::RouteLimits;
 
 /// What a configuration amounts to, for people: adapters and where they listen or connect, routes
 /// with sources, patterns, targets, guarantee and queue, and what the guarantees mean.
@@ -34,6 +35,15 @@ pub fn overview(configuration: &Configuration) -> String {
     }
     text.push('\n');
     write_table(&mut text, &["ROUTE", "FROM", "MATCH", "TO", "GUARANTEE", "QUEUE"], &rows);
+    let limited =
+        configuration.routes.iter().filter(|route| route.limits != RouteLimits::default());
+    let limits: Vec<_> = limited
+        .map(|route| vec![format!("{}:", route.name), format!("takes {}", route.limits)])
+        .collect();
+    if !limits.is_empty() {
+        text.push('\n');
+        write_rows(&mut text, &limits);
+    }
     let mut guarantees = Vec::new();
     for guarantee in [Guarantee::Stored, Guarantee::Delivered, Guarantee::BestEffort] {
         let queued = |route: &Route| route.reply.is_none() && route.guarantee == guarantee;

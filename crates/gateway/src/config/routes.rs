@@ -16,7 +16,7 @@ use super::{
     check::{Check, from_lint},
     finding::Finding,
     lanes::Ordering,
-    model::{Route, RouteTarget, WhenFull},
+    model::{Route, RouteTarget, UNROUTED, WhenFull},
     recover,
     settings::{RouteKeys, Texts},
     source::{FileId, Place},
@@ -146,15 +146,20 @@ impl<'a> Check<'a> {
         let name = name.into_inner();
         let unfit = |character: char| character.is_control() || character == '/';
         // Its queues would be taken for the dead letters of a route.
-        let taken = format!("{name}/") == PREFIX;
-        if taken || name.trim().is_empty() || name.contains(unfit) || name.len() > NAME_BYTES_MAX {
-            let help = if taken {
-                "the name stands for the dead letters of all routes".to_owned()
-            } else {
-                "use up to 128 bytes without `/` and without control characters".to_owned()
-            };
+        let taken = if format!("{name}/") == PREFIX {
+            Some("the name stands for the dead letters of all routes")
+        } else {
+            (name == UNROUTED).then_some("the name stands for messages that no route wants")
+        };
+        if taken.is_some()
+            || name.trim().is_empty()
+            || name.contains(unfit)
+            || name.len() > NAME_BYTES_MAX
+        {
+            let help =
+                taken.unwrap_or("use up to 128 bytes without `/` and without control characters");
             let message = "this cannot be the name of a route";
-            self.report(Finding::error(place.clone(), message).with_help(help));
+            self.report(Finding::error(place.clone(), message).with_help(help.to_owned()));
         } else if let Some(other) = names.get(&name) {
             let finding =
                 Finding::error(place.clone(), format!("there are two routes named `{name}`"));
@@ -246,7 +251,8 @@ impl<'a> Check<'a> {
         let (guarantee, queue) = self.promise(file, &parts, keys, adapters)?;
         let reply = self.reply(file, &parts, keys, adapters);
         let Parts { name, place, from, patterns, when, targets, ordering, .. } = parts;
-        let patterns = patterns.into_iter().map(|(pattern, _)| pattern).collect();
+        let patterns: Vec<_> = patterns.into_iter().map(|(pattern, _)| pattern).collect();
+        let limits = self.limits(file, keys, &patterns, guarantee);
         let mut templates = Vec::new();
         let mut target_places = Vec::new();
         let mut to: Vec<RouteTarget> = Vec::new();
@@ -280,6 +286,7 @@ impl<'a> Check<'a> {
             fallback: keys.fallback,
             stop: keys.stop,
             to,
+            limits,
             guarantee,
             when_full: keys.when_full.unwrap_or(WhenFull::Block),
             queue,

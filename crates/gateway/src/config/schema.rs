@@ -195,6 +195,12 @@ fn add_common_keys(kind: &dyn Kind, keys: &mut Map<String, Value>) {
             acknowledged and not routed again. Without it, none is.",
     });
     keys.insert("deduplicate".to_owned(), deduplicate);
+    let unrouted = json!({
+        "enum": ["drop", "reject", "dead-letter"],
+        "description": "What becomes of a message from this adapter that no route wants. Default: \
+            as `[gateway]` says.",
+    });
+    keys.insert("unrouted".to_owned(), unrouted);
 }
 
 /// A `to` table for adapters of one role.

@@ -8,7 +8,10 @@ use serde::{Deserialize, Deserializer, de};
 use serde_spanned::Spanned;
 use transload_adapter::units::{ByteSize, HumanDuration};
 
-use super::model::{BatchFormat, Guarantee, WhenFull};
+use super::{
+    limits::{Brief, Never, PayloadKeys, RateKeys, SampleSchema, ThrottleKeys},
+    model::{BatchFormat, Guarantee, Unrouted, WhenFull},
+};
 
 /// Settings of the gateway itself.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -36,6 +39,9 @@ pub(super) struct GatewayKeys {
     pub(super) reload_on_change: Option<bool>,
     /// The bounds of the dead letters of each route. At a bound the oldest make room.
     pub(super) dead_letters: Option<DeadLetterKeys>,
+    /// What becomes of a message that no route wants; adapters may say something else. Default:
+    /// "drop".
+    pub(super) unrouted: Option<Unrouted>,
 }
 
 /// The bounds of the dead letters of each route.
@@ -104,6 +110,23 @@ pub(super) struct RouteKeys {
     /// Keeps what this route took from the routes behind it. Default: false.
     #[serde(default)]
     pub(super) stop: bool,
+    /// How large a payload may be: a size, or a table. What is larger goes to the dead letters of the
+    /// route where it does not say otherwise. Default: without bound.
+    #[schemars(with = "Option<Brief<PayloadKeys>>")]
+    pub(super) max_payload: Option<Spanned<Brief<PayloadKeys>>>,
+    /// Which part of the messages is taken, such as 0.1 or "1/10". It is chosen by the message's id,
+    /// so that one that comes again fares as before. The others are acknowledged and counted.
+    /// Default: all.
+    #[schemars(with = "Option<SampleSchema>")]
+    pub(super) sample: Option<Spanned<Brief<Never>>>,
+    /// How many messages pass in which time, such as "100/s", or a table. Default: without bound.
+    #[schemars(with = "Option<Brief<RateKeys>>")]
+    pub(super) rate: Option<Spanned<Brief<RateKeys>>>,
+    /// How often the latest message passes, such as "10s", or a table: the first one passes at once,
+    /// later ones are held back, and the latest of them is sent at the end of the interval. Default:
+    /// all pass.
+    #[schemars(with = "Option<Brief<ThrottleKeys>>")]
+    pub(super) throttle: Option<Spanned<Brief<ThrottleKeys>>>,
     /// What the acknowledgement to the source means. Default: "stored"; "best-effort" where the
     /// source cannot wait for an acknowledgement and no target gives one.
     #[schemars(with = "Option<Guarantee>")]

@@ -1,7 +1,10 @@
 use serde_json::{Map, Value as Json};
 use transload_envelope::Text;
 
-use crate::config::{Configuration, Guarantee, Route, describe_queue};
+use crate::{
+    config::{Configuration, Guarantee, Route, describe_queue},
+    limits::RouteLimits,
+};
 
 /// What is known of adapters, routes and targets by their numbers, for people.
 #[derive(Debug, Default)]
@@ -29,6 +32,7 @@ pub(crate) struct RouteEntry {
     pub(crate) patterns: Vec<Text>,
     pub(crate) guarantee: Guarantee,
     pub(crate) queue: String,
+    pub(crate) limits: RouteLimits,
 }
 
 /// What is known of a target.
@@ -70,6 +74,7 @@ impl Directory {
             patterns: route.patterns.iter().map(|pattern| pattern.as_str().into()).collect(),
             guarantee: route.guarantee,
             queue: describe_queue(route),
+            limits: route.limits.clone(),
         });
         self.targets.extend(route.to.iter().map(|to| TargetEntry {
             destination: to.destination.clone(),

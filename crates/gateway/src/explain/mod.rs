@@ -19,7 +19,7 @@ use transload_routing::RuleSet;
 pub(crate) use self::{
     changes::{laid_out, lines},
     directory::Directory,
-    outputs::{Output, Sending, outputs},
+    outputs::{Outcome, Output, Sending, outcome},
 };
 use crate::{config::Configuration, message::Message, routing::rules};
 

@@ -1,8 +1,9 @@
 use serde_json::{Map, Value as Json, json};
 use transload_envelope::{Envelope, Text};
-use transload_routing::Plan;
+use transload_routing::{Gate, Plan, RuleSet, Scope};
 
 use super::directory::{Directory, TargetEntry};
+use crate::limits::{Limited, too_large};
 
 /// What comes of a message at one target.
 #[derive(Debug)]
@@ -22,13 +23,66 @@ pub(crate) struct Sending {
     pub(crate) keys: Map<String, Json>,
 }
 
+/// What the rules make of a message.
+#[derive(Debug)]
+pub(crate) struct Outcome<'a> {
+    pub(crate) is_unrouted: bool,
+    /// In the order of the file.
+    pub(crate) outputs: Vec<Output<'a>>,
+    /// What a limit says about it, by the number of the rule. Only those limits are asked that depend
+    /// on nothing but the message.
+    pub(crate) limited: Vec<(usize, Limited)>,
+}
+
+/// Asks the rules about a message that comes in at the adapter of this number.
+pub(crate) fn outcome<'a>(
+    directory: &'a Directory,
+    rules: &RuleSet,
+    adapter: usize,
+    envelope: &Envelope,
+) -> Outcome<'a> {
+    let mut plan = Plan::default();
+    let mut preview = Preview { directory, limited: Vec::new() };
+    rules.route_through(adapter, envelope, &mut plan, &mut preview);
+    let limited = preview.limited;
+    let refused = limited.iter().any(|(_, verdict)| matches!(verdict, Limited::Refuse(_)));
+    let outputs = if refused { Vec::new() } else { outputs(directory, &plan, envelope, &limited) };
+    Outcome { is_unrouted: plan.is_unrouted(), outputs, limited }
+}
+
+/// Asks the limits that depend on nothing but the message.
+struct Preview<'a> {
+    directory: &'a Directory,
+    limited: Vec<(usize, Limited)>,
+}
+
+impl Gate for Preview<'_> {
+    fn admits(&mut self, rule: usize, scope: &Scope<'_>) -> bool {
+        let route = self.directory.routes.get(rule);
+        let payload = route.and_then(|route| route.limits.payload.as_ref());
+        let verdict = payload.and_then(|payload| too_large(payload, scope.envelope()));
+        let admits = verdict.is_none();
+        self.limited.extend(verdict.map(|verdict| (rule, verdict)));
+        admits
+    }
+}
+
 /// What a plan comes to at each target, in the order of the file.
-pub(crate) fn outputs<'a>(
+fn outputs<'a>(
     directory: &'a Directory,
     plan: &Plan,
     original: &Envelope,
+    limited: &[(usize, Limited)],
 ) -> Vec<Output<'a>> {
     let mut outputs = Vec::new();
+    let targets = directory.targets.iter().enumerate().filter(|_| !limited.is_empty());
+    for (number, target) in targets {
+        let mut own = limited.iter().filter(|(rule, _)| *rule == target.route);
+        let buried = own.find_map(|(_, verdict)| verdict.buries().cloned());
+        if let Some(reason) = buried {
+            outputs.push((number, Output { rule: target.route, target, sends: Err(reason) }));
+        }
+    }
     for planned in plan.targets() {
         let Some(target) = directory.targets.get(planned.destination) else { continue };
         let mut keys = target.keys.clone();

@@ -2,14 +2,17 @@
 
 use serde_json::{Map, Value as Json, json};
 use transload_envelope::Envelope;
-use transload_routing::{Considered, Plan, RuleSet, Values, Verdict};
+use transload_routing::{Considered, RuleSet, Values, Verdict};
 
 use super::{
     changes::changes,
     directory::Directory,
-    outputs::{Output, outputs},
+    outputs::{Output, outcome},
 };
-use crate::message;
+use crate::{
+    limits::{Limited, RouteLimits},
+    message,
+};
 
 /// How many rules are listed.
 const LISTED_MAX: usize = 1_000;
@@ -21,8 +24,7 @@ pub(super) fn explanation(
     envelope: &Envelope,
     all: bool,
 ) -> Json {
-    let mut plan = Plan::default();
-    rules.route(adapter, envelope, &mut plan);
+    let planned = outcome(directory, rules, adapter, envelope);
     let verdicts = rules.explain(adapter, envelope);
     let count = |wanted| verdicts.iter().filter(|one| one.verdict == wanted).count();
     let other_source = count(Verdict::OtherSource);
@@ -38,14 +40,14 @@ pub(super) fn explanation(
             left_out += 1;
             continue;
         }
-        considered.push(rule(directory, rules, envelope, verdict));
+        considered.push(rule(directory, rules, envelope, verdict, &planned.limited));
     }
-    let outputs: Vec<_> = outputs(directory, &plan, envelope)
-        .iter()
-        .map(|one| output(directory, envelope, one))
-        .collect();
-    let outcome = match (plan.is_unrouted(), outputs.is_empty()) {
+    let outputs: Vec<_> =
+        planned.outputs.iter().map(|one| output(directory, envelope, one)).collect();
+    let refused = planned.limited.iter().any(|(_, said)| matches!(said, Limited::Refuse(_)));
+    let outcome = match (planned.is_unrouted, outputs.is_empty()) {
         (true, _) => "unrouted",
+        (false, true) if refused => "refused",
         (false, true) => "dropped",
         (false, false) => "routed",
     };
@@ -71,6 +73,7 @@ fn rule(
     rules: &RuleSet,
     envelope: &Envelope,
     considered: &Considered,
+    limited: &[(usize, Limited)],
 ) -> Json {
     let mut view = Map::new();
     view.insert("route".to_owned(), json!(directory.route(considered.rule)));
@@ -79,6 +82,10 @@ fn rule(
         Verdict::Applies { pattern } => {
             put("verdict", json!("applies"));
             put_pattern(directory, rules, envelope, considered.rule, *pattern, &mut put);
+            let said = limited.iter().find(|(rule, _)| *rule == considered.rule);
+            if let Some((_, said)) = said {
+                put("limited", json!(in_words(said)));
+            }
         }
         Verdict::OtherSource => put("verdict", json!("other_source")),
         Verdict::NoPatternMatches => {
@@ -154,6 +161,19 @@ fn put_pattern(
     put("captures", Json::Object(captures));
     if let Some(route) = route {
         put("guarantee", json!(route.guarantee.as_str()));
+        if route.limits != RouteLimits::default() {
+            put("limits", json!(route.limits.to_string()));
+        }
+    }
+}
+
+/// What a limit says about a message, as far as it keeps it from the targets.
+fn in_words(said: &Limited) -> String {
+    match said {
+        Limited::Bury(reason) => format!("to the dead letters: {reason}"),
+        Limited::Refuse(reason) => format!("the message is refused: {reason}"),
+        Limited::Drop => "the message goes nowhere by this route".to_owned(),
+        Limited::Later(_) | Limited::Wait(_) | Limited::Hold(_) => "the message waits".to_owned(),
     }
 }
 

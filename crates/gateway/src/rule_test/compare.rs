@@ -1,9 +1,8 @@
 use serde_json::{Value as Json, json};
-use transload_routing::Plan;
 
 use super::{Expectation, ExpectedPayload, RuleTest, pairs::pairs};
 use crate::{
-    explain::{Directory, Explainer, Output, Sending, laid_out, lines, outputs},
+    explain::{Directory, Explainer, Outcome, Output, Sending, laid_out, lines, outcome},
     message,
 };
 
@@ -16,9 +15,7 @@ pub(super) fn differences(explainer: &Explainer, test: &RuleTest) -> Vec<Json> {
     };
     let (adapter, kind) = directory.adapter(number);
     let envelope = test.message.envelope(adapter, kind);
-    let mut plan = Plan::default();
-    rules.route(number, &envelope, &mut plan);
-    let outputs = outputs(directory, &plan, &envelope);
+    let Outcome { outputs, .. } = outcome(directory, rules, number, &envelope);
     let (sent, failed): (Vec<_>, Vec<_>) = outputs.iter().partition(|output| output.sends.is_ok());
     let mut differences = dead_letters(directory, test, &failed);
     let sent: Vec<(&Output<'_>, &Sending)> =

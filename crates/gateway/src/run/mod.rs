@@ -28,6 +28,7 @@ use crate::{
     config::Configuration,
     destination::{self, Built},
     letters::Letters,
+    limits::Holder,
     metrics::Metrics,
     queues::{Owner, owner},
     routing::{Routing, Shared},
@@ -76,6 +77,8 @@ struct Signals {
     intake: CancellationToken,
     /// Workers finish or abort.
     workers: WorkerStop,
+    /// Nobody hands over messages to be held back any more.
+    held: CancellationToken,
     /// Connections are closed.
     close: CancellationToken,
 }
@@ -86,6 +89,8 @@ struct Tasks {
     /// Requests that wait for their replies.
     requests: TaskTracker,
     workers: TaskTracker,
+    /// What holds messages back for throttles.
+    holder: TaskTracker,
     supervisors: TaskTracker,
     /// Pages, and what works in the background.
     admin: TaskTracker,
@@ -130,7 +135,10 @@ pub async fn run_reloading(
         &ways,
         &site.metrics,
     )?;
-    drop(shared.replace(Routing::new(&configuration, destinations, &site.metrics)));
+    let routing = Routing::new(&configuration, destinations, &site.metrics);
+    let routing = routing.limited(&configuration, &shared.routing(), &site.metrics);
+    drop(shared.replace(routing));
+    site.hold()?;
     let letters = Letters::new(
         Arc::clone(shared),
         site.storage.clone(),
@@ -197,6 +205,15 @@ impl Site {
         })
     }
 
+    /// Starts what holds messages back for throttles.
+    fn hold(&self) -> Result<(), StoreError> {
+        if let Some(held) = self.shared.holding.receiver() {
+            let holder = Holder::open(&*self.shared.store, Arc::clone(&self.shared), held)?;
+            self.tasks.holder.spawn(holder.run(self.signals.held.clone()));
+        }
+        Ok(())
+    }
+
     /// Stops in the order in which nothing is lost: no more in, what is in flight out, then close.
     async fn shut_down(&self, plant: &Plant, drain: Duration) {
         let Self { signals, tasks, .. } = self;
@@ -204,9 +221,12 @@ impl Site {
         signals.intake.cancel();
         tasks.requests.close();
         tasks.workers.close();
+        tasks.holder.close();
         let drained = async {
             plant.intake_ended().await;
             tasks.requests.wait().await;
+            signals.held.cancel();
+            tasks.holder.wait().await;
             signals.workers.finish.cancel();
             tasks.workers.wait().await;
         };
@@ -223,6 +243,8 @@ impl Site {
         if timeout(CLOSE_TIMEOUT, tasks.requests.wait()).await.is_err() {
             warn!("Some callers could not be told in time that the gateway stops.");
         }
+        signals.held.cancel();
+        tasks.holder.wait().await;
         tasks.workers.wait().await;
         signals.close.cancel();
         tasks.supervisors.close();

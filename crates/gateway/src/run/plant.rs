@@ -104,7 +104,9 @@ impl Plant {
         )?;
 
         self.crew.keep_circuits(&mut built);
-        let old = shared.replace(Routing::new(configuration, built.destinations, &site.metrics));
+        let routing = Routing::new(configuration, built.destinations, &site.metrics);
+        let routing = routing.limited(configuration, &shared.routing(), &site.metrics);
+        let old = shared.replace(routing);
         site.status.configured(configuration);
         let leaving = self.crew.change(built.workers);
         let (changed, next, gone) = self.sort(configuration, fresh);

@@ -1,9 +1,11 @@
 //! The gateway as a whole, between scripted peers.
 
+mod circles;
 mod conditions;
 mod flow;
 mod lanes;
 mod letters;
+mod limits;
 mod orphans;
 mod peer;
 mod reloading;

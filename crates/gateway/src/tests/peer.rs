@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use transload_adapter::testing::{Script, within};
 
 use super::configuration;
-use crate::{RunError, Summary, run};
+use crate::{RunError, Summary, config::Configuration, run};
 
 /// Two scripted peers and a data directory, between which gateways come and go.
 pub(super) struct Site {
@@ -41,9 +41,19 @@ impl Site {
     }
 
     /// Starts a gateway with these tables, and waits until its admin address answers.
-    #[expect(clippy::disallowed_methods, reason = "the task is joined by `stop`")]
     pub(super) async fn start(&self, rest: &str) -> Asked {
+        self.start_changed(rest, |_| {}).await
+    }
+
+    /// The same with a configuration that is changed before.
+    #[expect(clippy::disallowed_methods, reason = "the task is joined by `stop`")]
+    pub(super) async fn start_changed(
+        &self,
+        rest: &str,
+        change: impl FnOnce(&mut Configuration),
+    ) -> Asked {
         let mut configuration = configuration(&self.source, &self.target, &self.data, rest);
+        change(&mut configuration);
         let free = free().await;
         configuration.gateway.admin = Some(free);
         // What does not finish here never does.

@@ -1,6 +1,7 @@
 //! Rules, and what they make of one message.
 
 mod explain;
+mod gate;
 mod groups;
 mod plan;
 #[cfg(test)]
@@ -13,6 +14,7 @@ use transload_envelope::{Arguments, Envelope, Text};
 use self::groups::{Entry, Group};
 pub use self::{
     explain::{Considered, Verdict},
+    gate::{Gate, Open},
     plan::{FailedTarget, Plan, PlannedTarget},
 };
 use crate::{
@@ -136,17 +138,49 @@ impl RuleSet {
     ///
     /// Takes time in the depth of the address and in what matches; see [`Index`].
     pub fn route(&self, adapter: usize, envelope: &Envelope, plan: &mut Plan) {
+        self.route_through(adapter, envelope, plan, &mut Open);
+    }
+
+    /// The same where a gate may keep the message from the targets of a rule. A rule whose gate is
+    /// shut has applied all the same.
+    pub fn route_through(
+        &self,
+        adapter: usize,
+        envelope: &Envelope,
+        plan: &mut Plan,
+        gate: &mut dyn Gate,
+    ) {
         plan.clear();
         let mut candidates = std::mem::take(&mut plan.candidates);
         let facts = Facts::reusing(envelope, std::mem::take(&mut plan.tape));
         self.collect(adapter, &facts, &mut candidates);
         for fallback in [false, true] {
             if plan.is_unrouted() {
-                self.apply(fallback, &candidates, &facts, plan);
+                self.apply(fallback, &candidates, &facts, plan, gate);
             }
         }
         plan.tape = facts.into_tape();
         plan.candidates = candidates;
+    }
+
+    /// Plans what one rule makes of a message that it took before, whatever other rules say and
+    /// without asking again whether it wants it. False when none of its patterns matches any more.
+    pub fn plan_one(&self, number: usize, envelope: &Envelope, plan: &mut Plan) -> bool {
+        plan.clear();
+        let Some(rule) = self.rules.get(number) else { return false };
+        let address = &envelope.address;
+        let Some(pattern) = rule.patterns.iter().position(|one| one.matches(address).is_some())
+        else {
+            return false;
+        };
+        let captures = rule.captures(pattern, address);
+        let facts = Facts::new(envelope);
+        let scope = Scope::new(&captures, &facts);
+        plan.rules.push(number);
+        for target in &rule.targets {
+            plan.add(number, target, &scope);
+        }
+        true
     }
 
     /// The candidates for an address: each rule once, with its first pattern, in order.
@@ -170,7 +204,14 @@ impl RuleSet {
     }
 
     /// Applies the candidates that are, or are not, fallbacks.
-    fn apply(&self, fallback: bool, candidates: &[Candidate], facts: &Facts<'_>, plan: &mut Plan) {
+    fn apply(
+        &self,
+        fallback: bool,
+        candidates: &[Candidate],
+        facts: &Facts<'_>,
+        plan: &mut Plan,
+        gate: &mut dyn Gate,
+    ) {
         for candidate in candidates {
             let Some(rule) = self.rules.get(candidate.rule) else { continue };
             if rule.fallback != fallback {
@@ -193,8 +234,10 @@ impl RuleSet {
             // Its transforms come here, on a copy of the message that the scope and the planned
             // targets then have in place of the original.
             plan.rules.push(candidate.rule);
-            for target in &rule.targets {
-                plan.add(candidate.rule, target, &scope);
+            if gate.admits(candidate.rule, &scope) {
+                for target in &rule.targets {
+                    plan.add(candidate.rule, target, &scope);
+                }
             }
             if rule.stop {
                 return;

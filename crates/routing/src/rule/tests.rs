@@ -360,3 +360,42 @@ proptest! {
         prop_assert_eq!(considered.len(), set.rules().len());
     }
 }
+
+/// Shut for the rules of these numbers.
+struct Shut(Vec<usize>);
+
+impl Gate for Shut {
+    fn admits(&mut self, rule: usize, _: &Scope<'_>) -> bool {
+        !self.0.contains(&rule)
+    }
+}
+
+#[test]
+fn a_gate_keeps_a_message_from_targets_and_changes_nothing_else() {
+    let set = RuleSet::new(vec![
+        Rule { targets: vec![target(0, &[])], ..rule(&["a"]) },
+        Rule { stop: true, targets: vec![target(1, &[])], ..rule(&["a"]) },
+        Rule { targets: vec![target(2, &[])], ..rule(&["a"]) },
+        Rule { fallback: true, targets: vec![target(3, &[])], ..rule(&["#"]) },
+    ]);
+    for (shut, targets) in [(vec![], vec![0, 1]), (vec![1], vec![0]), (vec![0, 1], vec![])] {
+        let mut plan = Plan::new();
+        set.route_through(0, &message("a"), &mut plan, &mut Shut(shut));
+        let found: Vec<_> = plan.targets().iter().map(|target| target.destination).collect();
+        assert_eq!((plan.rules(), found), (&[0, 1][..], targets));
+    }
+}
+
+#[test]
+fn one_rule_is_planned_by_itself() {
+    let set = RuleSet::new(vec![
+        Rule { stop: true, ..rule(&["#"]) },
+        Rule { targets: vec![target(5, &[("key", "{x}")])], ..rule(&["a/{x}"]) },
+    ]);
+    let mut plan = Plan::new();
+    assert!(set.plan_one(1, &message("a/b"), &mut plan));
+    let target = &plan.targets()[0];
+    assert_eq!((target.destination, target.arguments.get("key").map(|key| &**key)), (5, Some("b")));
+    assert!(!set.plan_one(1, &message("b"), &mut plan));
+    assert!(!set.plan_one(2, &message("b"), &mut plan));
+}

@@ -2,6 +2,7 @@
 
 mod faults;
 mod fixtures;
+mod limits;
 mod reading;
 mod secrets;
 
