@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use transload_adapter::{
     Context, Delivery, Event, Interest, Receipt, Settlement, Tag, settlement_channel,
@@ -13,8 +13,11 @@ use transload_routing::{Index, Pattern};
 
 use super::{
     access::{self, Access},
+    budget::Budget,
     config::Config,
+    incoming::Incoming,
     outgoing::InFlight,
+    packets::PacketTable,
     persist::SessionTable,
     retained::{Kept, Retained},
     session::{self, Offer, Queued, Session},
@@ -24,6 +27,11 @@ use super::{
     subscriptions::{Receiver, Subscriptions},
 };
 use crate::{codec::QoS, mapping, message::Message};
+
+/// How many wills and answers may be on their way at once.
+const ALONE_MAX: usize = 4096;
+/// How often it is measured what waits in all queues.
+const MEASURE_EVERY: Duration = Duration::from_secs(1);
 
 /// What all connections of a listener share.
 #[derive(Debug)]
@@ -41,6 +49,11 @@ pub(super) struct Broker {
     pub(super) retained: Retained,
     pub(super) sessions: Arc<Sessions>,
     pub(super) table: SessionTable,
+    pub(super) packets: PacketTable,
+    /// What all sessions together may have waiting.
+    budget: Arc<Budget>,
+    /// One permit for each message that is published in a task of its own.
+    alone: Arc<Semaphore>,
     /// Ends all connections.
     pub(super) closing: CancellationToken,
 }
@@ -68,6 +81,8 @@ impl Broker {
         let interest = ArcSwap::from_pointee(index(&context.interest));
         let settings = queue_settings(&config);
         let broker = Arc::new(Self {
+            budget: Budget::new(config.max_queued_bytes_in_all.get()),
+            alone: Arc::new(Semaphore::new(ALONE_MAX)),
             interest,
             deliveries,
             subscriptions: Subscriptions::new(name.clone(), settings),
@@ -77,6 +92,7 @@ impl Broker {
                 config.max_retained_bytes.as_usize(),
             ),
             sessions: Arc::new(Sessions::new(config.max_sessions)),
+            packets: PacketTable::new(context.store.table(&format!("{name}/packets"))?),
             table: SessionTable::new(context.store.table(&format!("{name}/sessions"))?),
             closing: CancellationToken::new(),
             config,
@@ -89,17 +105,28 @@ impl Broker {
     }
 
     async fn restore(self: &Arc<Self>) -> Result<(), StoreError> {
+        let mut packets = self.packets.load();
         for (client_id, stored) in self.table.load() {
+            let known = packets.remove(&client_id).unwrap_or_default();
             let session = self.session(client_id, stored.user, true)?;
             for (filter, subscription) in stored.subscriptions.values() {
                 self.subscriptions.add(filter, &session, *subscription, &self.context).await?;
             }
             let state = State {
                 subscriptions: stored.subscriptions,
-                in_flight: InFlight::after_restart(),
+                incoming: Incoming::after_restart(known.taken),
+                in_flight: InFlight::after_restart(
+                    known.released,
+                    self.config.max_in_flight.into(),
+                ),
                 ..State::default()
             };
             self.sessions.restore(session, Box::new(state), stored.keep_for);
+        }
+        for (client_id, known) in packets {
+            // Of a session whose end a restart has cut short.
+            let released = known.released.into_values();
+            self.packets.forget(&client_id, known.taken.into_iter(), released).await?;
         }
         Ok(())
     }
@@ -121,7 +148,7 @@ impl Broker {
             messages_max: self.config.max_queued_messages,
             bytes_max: self.config.max_queued_bytes.as_usize(),
         };
-        Ok(Arc::new(Session::new(client_id, user, queue, bound)))
+        Ok(Arc::new(Session::new(client_id, user, queue, bound, Arc::clone(&self.budget))))
     }
 
     /// How long a session is kept that the client wants kept for so long.
@@ -207,8 +234,9 @@ impl Broker {
         verbatim: bool,
     ) {
         match session.queue.as_ref().filter(|_| queued.qos != QoS::AtMostOnce) {
-            Some(queue) if queue.is_full() => self.dropped(fan_out),
+            Some(queue) if queue.is_full() || !self.budget.has_room() => self.dropped(fan_out),
             Some(queue) => {
+                self.budget.queued(queued.message.size());
                 let Queued { message, qos, retain, subscription_ids, .. } = &queued;
                 let arguments =
                     stored::arguments(message, *qos, *retain, subscription_ids, verbatim);
@@ -241,9 +269,10 @@ impl Broker {
                 Offer::Full => self.dropped(fan_out),
                 Offer::Away => {}
             }
-        } else if group.queue.is_full() {
+        } else if group.queue.is_full() || !self.budget.has_room() {
             self.dropped(fan_out);
         } else {
+            self.budget.queued(message.size());
             // The members' own options are applied when one of them is chosen.
             let arguments = stored::arguments(message, message.qos, message.retain, &[], verbatim);
             fan_out.queues.push((group.queue.id(), arguments));
@@ -342,21 +371,28 @@ impl Broker {
                 tracing::warn!(client_id = %session.client_id, %error, "A subscription stays stored.");
             }
         }
-        claim.state.in_flight.discard();
+        let state = &mut claim.state;
         if let Some(queue) = &session.queue {
+            let packets = self.packets.forget(
+                &session.client_id,
+                state.incoming.received(),
+                state.in_flight.released(),
+            );
+            let packets = packets.await;
             let removed = self.context.store.remove_queue(queue.name()).await;
             let forgotten = self.table.forget(&session.client_id).await;
-            if let Err(error) = removed.and(forgotten) {
+            if let Err(error) = packets.and(removed).and(forgotten) {
                 tracing::warn!(client_id = %session.client_id, %error, "An ended session stays stored.");
             }
         }
+        state.in_flight.discard();
         if let Some(message) = will {
-            self.publish_will(&session.client_id, message);
+            self.publish_will(&session.client_id, message).await;
         }
     }
 
     /// Publishes a [`Will`](super::sessions::Will) in a task of its own.
-    pub(super) fn publish_will(self: &Arc<Self>, client_id: &Text, message: Arc<Message>) {
+    pub(super) async fn publish_will(self: &Arc<Self>, client_id: &Text, message: Arc<Message>) {
         let mut message = Arc::unwrap_or_clone(message);
         let lifetime = message.expires_at.map(|end| end.remaining(Timestamp::default()));
         message.expires_at = lifetime.map(|lifetime| Timestamp::now().after(lifetime));
@@ -366,7 +402,44 @@ impl Broker {
             .with("qos", i64::from(message.qos.bits()))
             .with("retain", message.retain)
             .with("will", true);
-        self.context.tasks.spawn(Arc::clone(self).publish_alone(message, origin));
+        // A client that comes and goes is not to fill the memory with wills that wait for the gateway:
+        // beyond the bound it waits with its will.
+        let permit = tokio::select! {
+            () = self.closing.cancelled() => return,
+            permit = Arc::clone(&self.alone).acquire_owned() => permit,
+        };
+        let broker = Arc::clone(self);
+        self.context.tasks.spawn(async move {
+            broker.publish_alone(message, origin).await;
+            drop(permit);
+        });
+    }
+
+    /// Publishes an answer to subscribers in a task of its own.
+    pub(super) fn publish_answer(self: &Arc<Self>, message: Arc<Message>) {
+        let Ok(permit) = Arc::clone(&self.alone).try_acquire_owned() else {
+            tracing::warn!(adapter = %self.context.name, "Too many answers wait, one was dropped.");
+            self.count(Event::MessageDropped, 1);
+            return;
+        };
+        let broker = Arc::clone(self);
+        self.context.tasks.spawn(async move {
+            broker.publish_local(&message).await;
+            drop(permit);
+        });
+    }
+
+    /// Measures what waits in all queues, until the listener closes.
+    pub(super) async fn measure(self: Arc<Self>) {
+        loop {
+            tokio::select! {
+                () = self.closing.cancelled() => return,
+                () = tokio::time::sleep(MEASURE_EVERY) => {}
+            }
+            let groups = self.subscriptions.queues().await;
+            let queues = self.sessions.queues().into_iter().chain(groups);
+            self.budget.measured(queues.map(|queue| queue.depth().bytes).sum());
+        }
     }
 
     /// Publishes wills whose delay has passed and ends sessions whose time has run out, until the
@@ -378,7 +451,7 @@ impl Broker {
             let (clients, next) = self.sessions.due();
             for client_id in clients {
                 if let Some(message) = self.sessions.take_due_will(&client_id) {
-                    self.publish_will(&client_id, message);
+                    self.publish_will(&client_id, message).await;
                 }
                 if let Some((mut claim, will)) = self.sessions.take_ended(&client_id) {
                     self.end_session(&mut claim, will).await;

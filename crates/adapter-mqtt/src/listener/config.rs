@@ -107,6 +107,10 @@ pub struct Config {
     #[serde(default = "defaults::max_subscriptions")]
     pub max_subscriptions: usize,
 
+    /// How many subscriptions all sessions together may have.
+    #[serde(default = "defaults::max_subscriptions_in_all")]
+    pub max_subscriptions_in_all: usize,
+
     /// How many retained messages are kept. One more is refused, and counted.
     #[serde(default = "defaults::max_retained")]
     pub max_retained: usize,
@@ -123,6 +127,11 @@ pub struct Config {
     /// How many bytes of messages may wait for one session; the rest as for `max_queued_messages`.
     #[serde(default = "defaults::max_queued_bytes")]
     pub max_queued_bytes: ByteSize,
+
+    /// How many bytes of messages may wait for all sessions together, in memory and on disk; the rest
+    /// as for `max_queued_messages`.
+    #[serde(default = "defaults::max_queued_bytes_in_all")]
+    pub max_queued_bytes_in_all: ByteSize,
 
     /// The longest keep-alive that a client of MQTT 5 is granted; without it, each client's own
     /// holds, also none at all.
@@ -207,6 +216,12 @@ mod defaults {
     pub(super) fn max_subscriptions() -> usize {
         1_000
     }
+    pub(super) fn max_subscriptions_in_all() -> usize {
+        1_000_000
+    }
+    pub(super) fn max_queued_bytes_in_all() -> ByteSize {
+        ByteSize::from_mib(1024)
+    }
     pub(super) fn max_retained() -> usize {
         100_000
     }
@@ -250,6 +265,8 @@ pub(super) fn lint(config: &Config) -> Vec<Lint> {
         ("max_in_flight", config.max_in_flight == 0),
         ("max_sessions", config.max_sessions == 0),
         ("max_subscriptions", config.max_subscriptions == 0),
+        ("max_subscriptions_in_all", config.max_subscriptions_in_all == 0),
+        ("max_queued_bytes_in_all", config.max_queued_bytes_in_all.get() == 0),
         ("max_queued_messages", config.max_queued_messages == 0),
         ("max_queued_bytes", config.max_queued_bytes.get() == 0),
         ("connect_timeout", config.connect_timeout.is_zero()),

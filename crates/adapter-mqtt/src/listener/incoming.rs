@@ -104,6 +104,16 @@ impl Incoming {
         self.received.contains(&packet_id)
     }
 
+    /// After a restart: what was received before.
+    pub(super) fn after_restart(received: impl IntoIterator<Item = u16>) -> Self {
+        Self { received: received.into_iter().collect(), ..Self::default() }
+    }
+
+    /// The packet identifiers for which PUBREC was sent and PUBREL has not come.
+    pub(super) fn received(&self) -> impl Iterator<Item = u16> {
+        self.received.iter().copied()
+    }
+
     /// PUBREL has come; tells whether it was awaited.
     pub(super) fn release(&mut self, packet_id: u16) -> bool {
         self.received.remove(&packet_id)

@@ -2,6 +2,7 @@
 
 mod access;
 mod broker;
+mod budget;
 mod config;
 mod connection;
 mod inbound;
@@ -9,6 +10,7 @@ mod incoming;
 mod io;
 mod outbound;
 mod outgoing;
+mod packets;
 mod persist;
 mod retained;
 mod session;
@@ -38,8 +40,9 @@ pub use self::{
     config::{CertificateUser, Config, Target},
 };
 
-/// How many messages may wait between all connections and the gateway.
-const DELIVERIES_MAX: usize = 1024;
+/// How many messages may wait between all connections and the gateway. Behind them, connections wait in
+/// a line, with one message each: so this is how many of a flood a device's message waits for.
+const DELIVERIES_MAX: usize = 128;
 
 /// The role that devices connect to.
 #[derive(Clone, Copy, Debug)]
@@ -153,6 +156,7 @@ impl MqttListener {
             .await
             .map_err(|error| ConnectError::Unreachable(Box::new(error)))?;
         context.tasks.spawn(Arc::clone(&broker).keep_time());
+        context.tasks.spawn(Arc::clone(&broker).measure());
         context.tasks.spawn(Arc::clone(&broker).follow_updates());
         if let Some(file) = users_file {
             context.tasks.spawn(access::watch(Arc::clone(&broker), file));

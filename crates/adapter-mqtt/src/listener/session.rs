@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use transload_adapter::store::{Position, Queue, Resolution};
 use transload_envelope::Text;
 
-use super::shared::Group;
+use super::{budget::Budget, shared::Group};
 use crate::{codec::QoS, message::Message};
 
 /// A message on its way to one session.
@@ -23,6 +23,13 @@ pub(super) struct Queued {
     pub(super) subscription_ids: Vec<u32>,
     /// Where the message waits until the client has acknowledged it.
     pub(super) lease: Option<Lease>,
+}
+
+impl Queued {
+    /// Its place in the session's own queue, where it came from there.
+    pub(super) fn own_position(&self) -> Option<Position> {
+        self.lease.as_ref().filter(|lease| lease.group.is_none()).map(|lease| lease.position)
+    }
 }
 
 /// The place of a message in the queue that it came from.
@@ -76,6 +83,8 @@ pub(super) struct Session {
     /// Something is in the outbox.
     pub(super) wake: Notify,
     bound: Bound,
+    /// Shared by all sessions.
+    budget: Arc<Budget>,
     outbox: Mutex<Outbox>,
 }
 
@@ -101,10 +110,11 @@ impl Session {
         user: Option<Text>,
         queue: Option<Arc<dyn Queue>>,
         bound: Bound,
+        budget: Arc<Budget>,
     ) -> Self {
         let user = user.map_or_else(OnceLock::new, OnceLock::from);
         let outbox = Mutex::new(Outbox::default());
-        Self { client_id, user, queue, wake: Notify::new(), bound, outbox }
+        Self { client_id, user, queue, wake: Notify::new(), bound, budget, outbox }
     }
 
     /// Whose it is.
@@ -131,6 +141,7 @@ impl Session {
         let bytes = queued.message.size();
         if outbox.waiting.len() >= self.bound.messages_max
             || outbox.bytes.saturating_add(bytes) > self.bound.bytes_max
+            || !self.budget.has_room()
         {
             if !std::mem::replace(&mut outbox.overflowed, true) {
                 tracing::warn!(
@@ -142,6 +153,7 @@ impl Session {
             return Offer::Full;
         }
         outbox.bytes += bytes;
+        self.budget.add(bytes);
         outbox.waiting.push_back(queued);
         drop(outbox);
         self.wake.notify_one();
@@ -154,6 +166,7 @@ impl Session {
         let mut outbox = self.outbox();
         for queued in messages {
             outbox.bytes += queued.message.size();
+            self.budget.add(queued.message.size());
             outbox.waiting.push_back(queued);
         }
         drop(outbox);
@@ -168,6 +181,7 @@ impl Session {
         }
         let queued = outbox.waiting.pop_front()?;
         outbox.bytes = outbox.bytes.saturating_sub(queued.message.size());
+        self.budget.remove(queued.message.size());
         if outbox.waiting.is_empty() {
             outbox.overflowed = false;
             if outbox.waiting.capacity() > 64 {
@@ -196,7 +210,7 @@ impl Session {
     pub(super) fn disconnected(&self) -> VecDeque<Queued> {
         let mut outbox = self.outbox();
         outbox.connected = false;
-        outbox.bytes = 0;
+        self.budget.remove(std::mem::take(&mut outbox.bytes));
         std::mem::take(&mut outbox.waiting)
     }
 

@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque, hash_map::Entry},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -9,10 +9,14 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
+use transload_adapter::store::Queue;
 use transload_envelope::Text;
 
 use super::{
-    incoming::Incoming, outgoing::InFlight, session::Session, subscriptions::Subscription,
+    incoming::Incoming,
+    outgoing::InFlight,
+    session::{Queued, Session},
+    subscriptions::Subscription,
 };
 use crate::{message::Message, topic::Filter};
 
@@ -23,6 +27,8 @@ pub(super) struct State {
     /// By filter as the client wrote it.
     pub(super) subscriptions: BTreeMap<Text, (Filter, Subscription)>,
     pub(super) in_flight: InFlight,
+    /// Messages whose packet identifier is still in use; what comes behind them waits.
+    pub(super) held: VecDeque<Queued>,
     pub(super) incoming: Incoming,
 }
 
@@ -213,6 +219,11 @@ impl Sessions {
         self.entries().insert(client_id, Held { session, holder });
     }
 
+    /// The queues of all sessions that have one.
+    pub(super) fn queues(&self) -> Vec<Arc<dyn Queue>> {
+        self.entries().values().filter_map(|held| held.session.queue.clone()).collect()
+    }
+
     /// Asks all connections to go whose user is not welcome any more; returns how many. Their
     /// sessions stay.
     pub(super) fn dismiss(&self, unwelcome: impl Fn(&Text) -> bool) -> usize {
@@ -342,7 +353,8 @@ impl Drop for Claim {
         // A connection that ended in order has done this already, and more.
         state.in_flight.release_shared();
         state.incoming.park();
-        for queued in self.session.disconnected() {
+        let held = std::mem::take(&mut state.held);
+        for queued in held.into_iter().chain(self.session.disconnected()) {
             if let Some(lease) = queued.lease {
                 lease.release();
             }

@@ -1,22 +1,24 @@
 use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use transload_adapter::{
-    Event, Observer,
-    store::{Leased, Queue},
+    Context, Event,
+    store::{Leased, Queue, QueueId},
 };
 use transload_envelope::Timestamp;
 
 use super::{
+    broker,
     session::{Lease, Offer, Queued, Session},
     stored,
     subscriptions::Subscription,
 };
-use crate::message::Message;
+use crate::{codec::QoS, message::Message};
 
 /// How many messages of a shared subscription may wait in one member's outbox, so that a slow
 /// member does not sit on what another could have.
@@ -24,6 +26,20 @@ const MEMBER_WAITING_MAX: usize = 32;
 /// How many messages, and bytes, are taken from the queue at a time.
 const LEASE_MESSAGES: usize = 32;
 const LEASE_BYTES: usize = 1 << 20;
+
+/// How long a message waits before members are looked at again.
+const MEMBER_PAUSE: Duration = Duration::from_millis(100);
+
+/// What became of a message of a group.
+enum Given {
+    Taken,
+    /// It is to go into a member's own queue.
+    Moves(QueueId, Queued),
+    /// Nobody has room.
+    Nobody,
+    /// Nobody has room, and a member's own queue does not tell when it has.
+    Later,
+}
 
 /// A shared subscription (MQTT 5, section 4.8.2).
 ///
@@ -102,7 +118,7 @@ impl Group {
     }
 
     /// Hands the queue's messages to members until the group ends.
-    pub(super) async fn run(self: Arc<Self>, observer: Arc<dyn Observer>) {
+    pub(super) async fn run(self: Arc<Self>, context: Context) {
         loop {
             let leased = tokio::select! {
                 () = self.ended.cancelled() => return,
@@ -116,7 +132,7 @@ impl Group {
                 }
             };
             for leased in leased {
-                if !self.assign(leased, &*observer).await {
+                if !self.assign(leased, &context).await {
                     return;
                 }
             }
@@ -124,7 +140,8 @@ impl Group {
     }
 
     /// Waits for a member with room; false when the group has ended.
-    async fn assign(self: &Arc<Self>, leased: Leased, observer: &dyn Observer) -> bool {
+    async fn assign(self: &Arc<Self>, leased: Leased, context: &Context) -> bool {
+        let observer = &context.observer;
         let position = leased.position;
         let lease =
             Lease { queue: Arc::clone(&self.queue), position, group: Some(Arc::clone(self)) };
@@ -140,21 +157,54 @@ impl Group {
                 lease.done();
                 return true;
             }
-            if self.give(&message, &lease) {
-                return true;
+            let mut pause = Some(MEMBER_PAUSE);
+            match self.give(&message, &lease) {
+                Given::Taken => return true,
+                Given::Moves(queue, queued) => {
+                    let verbatim = stored::is_verbatim(&leased.outgoing);
+                    let Queued { qos, retain, subscription_ids, .. } = &queued;
+                    let arguments =
+                        stored::arguments(&message, *qos, *retain, subscription_ids, verbatim);
+                    let envelope = leased.outgoing.envelope.clone();
+                    let append = broker::append(envelope, vec![(queue, arguments)]);
+                    if let Err(error) = context.store.append_durably(vec![append]).await {
+                        tracing::warn!(group = ?self, %error, "A message waits until it can be stored.");
+                    } else {
+                        lease.done();
+                        return true;
+                    }
+                }
+                Given::Nobody => pause = None,
+                Given::Later => {}
             }
             tokio::select! {
                 () = self.ended.cancelled() => return false,
                 () = self.wake.notified() => {}
+                () = tokio::time::sleep(pause.unwrap_or(Duration::MAX)) => {}
             }
         }
     }
 
-    fn give(&self, message: &Arc<Message>, lease: &Lease) -> bool {
-        self.in_turn().iter().any(|member| {
-            member.session.waiting().is_some_and(|waiting| waiting < MEMBER_WAITING_MAX)
-                && member.session.offer(member.queued(message, Some(lease.clone()))) == Offer::Taken
-        })
+    fn give(&self, message: &Arc<Message>, lease: &Lease) -> Given {
+        let mut given = Given::Nobody;
+        for member in self.in_turn() {
+            let room = |waiting: usize| waiting < MEMBER_WAITING_MAX;
+            if !member.session.waiting().is_some_and(room) {
+                continue;
+            }
+            let queued = member.queued(message, Some(lease.clone()));
+            match member.session.queue.as_ref().filter(|_| queued.qos == QoS::ExactlyOnce) {
+                // Once it is sent nobody else may have it [MQTT-4.8.2-6], also after a restart: so
+                // it becomes the member's own.
+                Some(queue) if queue.depth().messages < MEMBER_WAITING_MAX as u64 => {
+                    return Given::Moves(queue.id(), queued);
+                }
+                Some(_) => given = Given::Later,
+                None if member.session.offer(queued) == Offer::Taken => return Given::Taken,
+                None => {}
+            }
+        }
+        given
     }
 
     /// The members, each time beginning with another.

@@ -55,6 +55,11 @@ pub(super) fn arguments(
     arguments
 }
 
+/// Whether the envelope holds what a client published exactly as it was.
+pub(super) fn is_verbatim(outgoing: &Outgoing) -> bool {
+    outgoing.arguments.get(&VERBATIM).is_some()
+}
+
 /// The message as it was put into the queue; `None` when it is none that MQTT can carry.
 pub(super) fn message(outgoing: &Outgoing) -> Option<Message> {
     let Outgoing { envelope, arguments } = outgoing;

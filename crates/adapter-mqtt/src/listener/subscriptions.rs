@@ -1,12 +1,15 @@
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use tokio::sync::Mutex;
 use transload_adapter::{
     Context,
-    store::{QueueSettings, Storage, StoreError},
+    store::{Queue, QueueSettings, Storage, StoreError},
 };
 use transload_envelope::Text;
 use transload_routing::Index;
@@ -56,6 +59,8 @@ pub(super) struct Subscriptions {
     groups: Mutex<HashMap<(Text, Text), Arc<Group>>>,
     queue_prefix: String,
     queue_settings: QueueSettings,
+    /// How many there are, those in groups included.
+    count: AtomicUsize,
 }
 
 impl Subscriptions {
@@ -64,12 +69,35 @@ impl Subscriptions {
             index: RwLock::default(),
             groups: Mutex::default(),
             queue_prefix,
+            count: AtomicUsize::new(0),
             queue_settings: QueueSettings { storage: Storage::Disk, ..queue_settings },
         }
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// The queues of all groups.
+    pub(super) async fn queues(&self) -> Vec<Arc<dyn Queue>> {
+        self.groups.lock().await.values().map(|group| Arc::clone(&group.queue)).collect()
+    }
+
     /// Adds a subscription, or changes its options; tells whether it is new.
     pub(super) async fn add(
+        &self,
+        filter: &Filter,
+        session: &Arc<Session>,
+        subscription: Subscription,
+        context: &Context,
+    ) -> Result<bool, StoreError> {
+        let new = self.insert(filter, session, subscription, context).await?;
+        self.count.fetch_add(new.into(), Ordering::Relaxed);
+        Ok(new)
+    }
+
+    async fn insert(
         &self,
         filter: &Filter,
         session: &Arc<Session>,
@@ -91,7 +119,7 @@ impl Subscriptions {
         let queue = context.store.queue(&queue, self.queue_settings)?;
         let group = Arc::new(Group::new(queue));
         group.join(session, subscription);
-        context.tasks.spawn(Arc::clone(&group).run(Arc::clone(&context.observer)));
+        context.tasks.spawn(Arc::clone(&group).run(context.clone()));
         let subscriber = Subscriber::Group(Arc::clone(&group));
         groups.insert(place, group);
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
@@ -106,6 +134,12 @@ impl Subscriptions {
         session: &Arc<Session>,
         context: &Context,
     ) -> bool {
+        let removed = self.take_out(filter, session, context).await;
+        self.count.fetch_sub(removed.into(), Ordering::Relaxed);
+        removed
+    }
+
+    async fn take_out(&self, filter: &Filter, session: &Arc<Session>, context: &Context) -> bool {
         let Some(name) = &filter.group else {
             let key = Key::Session(session.client_id.clone());
             let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);

@@ -7,17 +7,23 @@
 )]
 
 #[cfg(test)]
+mod abuse;
+#[cfg(test)]
 mod access;
 #[cfg(test)]
 mod clients;
 #[cfg(test)]
 mod common;
 #[cfg(test)]
+mod conformance;
+#[cfg(test)]
 mod connect;
 #[cfg(test)]
 mod gateway;
 #[cfg(test)]
 mod publish;
+#[cfg(test)]
+mod restart;
 #[cfg(test)]
 mod session;
 #[cfg(test)]

@@ -88,7 +88,8 @@ async fn what_was_not_acknowledged_comes_again_marked_and_in_order() {
     let second = client.message().await;
     let third = client.message().await;
     client.send(Packet::PubRec(v5::PubRec::new(second.pkid, None))).await;
-    assert!(matches!(client.recv().await, Packet::PubRel(rel) if rel.pkid == second.pkid));
+    let answer = client.recv().await;
+    assert!(matches!(&answer, Packet::PubRel(rel) if rel.pkid == second.pkid), "{answer:?}");
     drop(client);
 
     let (mut client, present) = persistent(&listener, false).await;

@@ -4,10 +4,10 @@ use transload_envelope::Text;
 use super::{Connection, End};
 use crate::{
     codec::{
-        self, Disconnect, Packet, Reason, RetainHandling, Subscribe, SubscribeOptions, Unsubscribe,
-        Version,
+        self, Disconnect, Packet, QoS, Reason, RetainHandling, Subscribe, SubscribeOptions,
+        Unsubscribe, Version,
     },
-    listener::{session::Queued, subscriptions::Subscription},
+    listener::{broker, session::Queued, stored, subscriptions::Subscription},
     topic::Filter,
 };
 
@@ -68,7 +68,7 @@ impl Connection {
         }
         codec::suback(self.io.output.buffer(), self.client.version, subscribe.packet_id, &codes);
         for (filter, subscription) in retained {
-            self.send_retained(&filter, subscription);
+            self.send_retained(&filter, subscription).await;
         }
         Ok(())
     }
@@ -84,7 +84,9 @@ impl Connection {
         let session = &self.claim.session;
         let subscriptions = &mut self.claim.state.subscriptions;
         let new = !subscriptions.contains_key(text);
-        if new && subscriptions.len() >= broker.config.max_subscriptions {
+        let many = subscriptions.len() >= broker.config.max_subscriptions
+            || broker.subscriptions.count() >= broker.config.max_subscriptions_in_all;
+        if new && many {
             broker.count(Event::SubscriptionRefused, 1);
             return Err(Reason::QUOTA_EXCEEDED);
         }
@@ -102,15 +104,35 @@ impl Connection {
         Ok(new)
     }
 
-    fn send_retained(&self, filter: &Filter, subscription: Subscription) {
+    /// Retained messages go the way of all others: those that are to outlive the connection into
+    /// the session's queue, whose bound does not count here, since the store of retained messages
+    /// has one.
+    async fn send_retained(&mut self, filter: &Filter, subscription: Subscription) {
         let messages = self.broker.retained.matching(&filter.pattern);
-        self.claim.session.offer_retained(messages.into_iter().map(|message| Queued {
-            qos: subscription.options.qos.min(message.qos),
-            retain: true,
-            subscription_ids: subscription.id.into_iter().collect(),
-            lease: None,
-            message,
-        }));
+        let count = messages.len() as u64;
+        let session = &self.claim.session;
+        let (stored, direct): (Vec<_>, Vec<_>) = messages
+            .into_iter()
+            .map(|message| Queued {
+                qos: subscription.options.qos.min(message.qos),
+                retain: true,
+                subscription_ids: subscription.id.into_iter().collect(),
+                lease: None,
+                message,
+            })
+            .partition(|queued| session.queue.is_some() && queued.qos != QoS::AtMostOnce);
+        session.offer_retained(direct.into_iter());
+        let Some(queue) = session.queue.as_ref().filter(|_| !stored.is_empty()) else { return };
+        let appends = stored.iter().map(|queued| {
+            let Queued { message, qos, retain, subscription_ids, .. } = queued;
+            let arguments = stored::arguments(message, *qos, *retain, subscription_ids, true);
+            let envelope = stored::verbatim(message, &self.broker.context.name);
+            broker::append(envelope, vec![(queue.id(), arguments)])
+        });
+        if let Err(error) = self.broker.context.store.append(appends.collect()).await {
+            tracing::warn!(connection = ?self, %error, "Retained messages were not stored for a client.");
+            self.broker.count(Event::MessageDropped, count);
+        }
     }
 
     async fn on_unsubscribe(&mut self, unsubscribe: Unsubscribe) {

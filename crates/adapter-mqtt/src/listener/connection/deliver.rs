@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use transload_adapter::{
     Event,
-    store::{Leased, StoreError},
+    store::{Leased, Position, StoreError},
 };
 use transload_envelope::Timestamp;
 
@@ -11,7 +11,8 @@ use crate::{
     codec::{self, Ack, AckKind, PublishHead, QoS, Reason},
     listener::{
         broker::expired,
-        outgoing::Stage,
+        outgoing::{Again, Received},
+        packets::Fact,
         session::{Lease, Queued},
         stored,
     },
@@ -26,9 +27,23 @@ impl Connection {
     /// is sent when the client has acknowledged or read more.
     pub(super) fn deliver(&mut self) {
         while self.leaving.is_none() && self.io.output.len() < OUTPUT_BYTES_MAX {
-            let Some(queued) = self.claim.session.take(self.window() > 0) else { return };
-            self.send(&queued);
+            let open = self.window() > 0 && self.send_held();
+            let Some(queued) = self.claim.session.take(open) else { return };
+            if !self.send(&queued) {
+                self.claim.state.held.push_back(queued);
+            }
         }
+    }
+
+    /// Sends what was held up; false when its identifier is still in use.
+    fn send_held(&mut self) -> bool {
+        while let Some(queued) = self.claim.state.held.pop_front() {
+            if !self.send(&queued) {
+                self.claim.state.held.push_front(queued);
+                return false;
+            }
+        }
+        true
     }
 
     /// How many more messages of `QoS` 1 and 2 the client takes.
@@ -40,6 +55,7 @@ impl Connection {
     pub(super) fn want_lease(&mut self) {
         if self.lease.is_some()
             || self.leaving.is_some()
+            || !self.claim.state.held.is_empty()
             || self.io.output.len() >= OUTPUT_BYTES_MAX
         {
             return;
@@ -58,8 +74,13 @@ impl Connection {
         let Some(queue) = self.claim.session.queue.clone() else { return Ok(()) };
         for leased in leased {
             let lease = Lease { queue: Arc::clone(&queue), position: leased.position, group: None };
-            if let Some(queued) = stored::queued(&leased.outgoing) {
-                self.send(&Queued { lease: Some(lease), ..queued });
+            if self.claim.state.in_flight.is_finished(leased.position) {
+                lease.done();
+            } else if let Some(queued) = stored::queued(&leased.outgoing) {
+                let queued = Queued { lease: Some(lease), ..queued };
+                if !self.claim.state.held.is_empty() || !self.send(&queued) {
+                    self.claim.state.held.push_back(queued);
+                }
             } else {
                 self.broker.count(Event::MessageDropped, 1);
                 lease.done();
@@ -68,32 +89,34 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends one message for the first time.
-    fn send(&mut self, queued: &Queued) {
+    /// Sends one message for the first time; false when its packet identifier is in use.
+    fn send(&mut self, queued: &Queued) -> bool {
         if expired(&queued.message) {
             self.broker.count(Event::MessageExpired, 1);
             done(queued);
-            return;
+            return true;
         }
         if !self.client.permit.may_receive(&queued.message.topic) {
             self.withhold(queued);
-            return;
+            return true;
         }
         if queued.qos == QoS::AtMostOnce {
             if !self.write(queued, 0, false) {
                 self.broker.count(Event::MessageDropped, 1);
             }
             done(queued);
-            return;
+            return true;
         }
-        let qos = queued.qos;
-        let Some(packet_id) = self.claim.state.in_flight.add(queued.clone()) else { return };
-        if !self.write(queued, packet_id, false) {
+        let in_flight = &mut self.claim.state.in_flight;
+        let Some(packet_id) = in_flight.add(queued.clone()) else { return false };
+        let dup = in_flight.is_doubtful(queued);
+        if !self.write(queued, packet_id, dup) {
             // The client takes no packet of this size: as if it had been sent [MQTT-3.1.2-25].
             self.broker.count(Event::MessageDropped, 1);
-            self.claim.state.in_flight.finish(packet_id, qos, Stage::Published);
+            self.claim.state.in_flight.finish(packet_id, queued.qos);
             done(queued);
         }
+        true
     }
 
     /// Does not send what the client may not have any more.
@@ -134,25 +157,22 @@ impl Connection {
 
     /// The session goes on: sends what was not acknowledged again, in order [MQTT-4.4.0-1].
     pub(super) fn repeat(&mut self) {
-        let mut in_flight = std::mem::take(&mut self.claim.state.in_flight);
         let permit = Arc::clone(&self.client.permit);
-        for sent in in_flight.forbid(|topic| !permit.may_receive(topic)) {
-            self.withhold(&sent.queued);
+        for queued in self.claim.state.in_flight.forbid(|topic| !permit.may_receive(topic)) {
+            self.withhold(&queued);
         }
-        for sent in in_flight.iter() {
-            match sent.stage {
+        let again: Vec<_> = self.claim.state.in_flight.again().collect();
+        for again in again {
+            match again {
                 // A message that the client does not take any more stays unacknowledged until the
                 // session ends; its size cannot have changed.
-                Stage::Published => drop(self.write(&sent.queued, sent.packet_id, true)),
-                Stage::Released => self.write_ack(AckKind::PubRel, sent.packet_id, Reason::SUCCESS),
+                Again::Publish(packet_id, queued) => drop(self.write(&queued, packet_id, true)),
+                Again::ReleaseDurably(packet_id, position) => self.release(packet_id, position),
+                Again::Release(packet_id) => self.say_release(packet_id, Reason::SUCCESS),
             }
+            // In one order with the messages, as far as nothing has to be stored first.
+            self.say_what_may_be_said();
         }
-        self.claim.state.in_flight = in_flight;
-    }
-
-    pub(super) fn write_ack(&mut self, kind: AckKind, packet_id: u16, reason: Reason) {
-        let ack = Ack { kind, packet_id, reason };
-        codec::puback(self.io.output.buffer(), self.client.version, ack, None);
     }
 
     /// PUBACK, PUBREC, PUBREL or PUBCOMP from the client.
@@ -160,21 +180,24 @@ impl Connection {
         let id = ack.packet_id;
         let in_flight = &mut self.claim.state.in_flight;
         let finished = match ack.kind {
-            AckKind::PubAck => in_flight.finish(id, QoS::AtLeastOnce, Stage::Published),
-            AckKind::PubComp => in_flight.finish(id, QoS::ExactlyOnce, Stage::Released),
-            AckKind::PubRec if ack.reason.is_failure() => {
-                in_flight.finish(id, QoS::ExactlyOnce, Stage::Published)
-            }
+            AckKind::PubAck => in_flight.finish(id, QoS::AtLeastOnce),
+            AckKind::PubRec if ack.reason.is_failure() => in_flight.finish(id, QoS::ExactlyOnce),
             AckKind::PubRec => {
-                let known = in_flight.received(id);
-                let reason = if known { Reason::SUCCESS } else { Reason::PACKET_ID_NOT_FOUND };
-                self.write_ack(AckKind::PubRel, id, reason);
+                self.on_received(id);
+                None
+            }
+            AckKind::PubComp => {
+                if in_flight.complete(id) {
+                    self.step(Some(Fact::Completed(id)), None);
+                }
                 None
             }
             AckKind::PubRel => {
                 let known = self.claim.state.incoming.release(id);
                 let reason = if known { Reason::SUCCESS } else { Reason::PACKET_ID_NOT_FOUND };
-                self.write_ack(AckKind::PubComp, id, reason);
+                let comp = Ack { kind: AckKind::PubComp, packet_id: id, reason };
+                // Also when it is not known: the last PUBCOMP may not have been durable.
+                self.step(Some(Fact::Forgotten(id)), Some((comp, None)));
                 None
             }
         };
@@ -186,10 +209,37 @@ impl Connection {
             done(&queued);
         }
     }
+
+    fn on_received(&mut self, id: u16) {
+        match self.claim.state.in_flight.received(id) {
+            Received::First(position) => self.release(id, position),
+            Received::Waits => {}
+            Received::Again => self.say_release(id, Reason::SUCCESS),
+            Received::Unknown => self.say_release(id, Reason::PACKET_ID_NOT_FOUND),
+        }
+    }
+
+    /// Sends PUBREL, for a message of the queue once it is durable that it is the client's.
+    fn release(&mut self, id: u16, position: Option<Position>) {
+        if let Some(position) = position {
+            let rel = Ack { kind: AckKind::PubRel, packet_id: id, reason: Reason::SUCCESS };
+            self.step(Some(Fact::Released(id, position)), Some((rel, None)));
+        } else {
+            if let Some(queued) = self.claim.state.in_flight.release(id) {
+                done(&queued);
+            }
+            self.say_release(id, Reason::SUCCESS);
+        }
+    }
+
+    fn say_release(&mut self, id: u16, reason: Reason) {
+        let rel = Ack { kind: AckKind::PubRel, packet_id: id, reason };
+        self.step(None, Some((rel, None)));
+    }
 }
 
 /// The message leaves the queue that it came from.
-fn done(queued: &Queued) {
+pub(super) fn done(queued: &Queued) {
     if let Some(lease) = &queued.lease {
         lease.done();
     }

@@ -4,8 +4,8 @@ use transload_adapter::Event;
 
 use super::{Connection, End};
 use crate::{
-    codec::{self, QoS, Reason},
-    listener::{broker, io::Io, sessions::Will, stored},
+    codec::{self, Reason},
+    listener::{io::Io, sessions::Will},
 };
 
 /// How long a peer that is told why it is disconnected may take to read it.
@@ -30,11 +30,15 @@ impl Connection {
         } else {
             match will {
                 Some(Will { message, delay }) if delay.is_zero() => {
-                    broker.publish_will(&claim.session.client_id, message);
+                    let client_id = claim.session.client_id.clone();
+                    drop(claim);
+                    broker.publish_will(&client_id, message).await;
                 }
-                will => claim.will = will,
+                will => {
+                    claim.will = will;
+                    drop(claim);
+                }
             }
-            drop(claim);
         }
         if farewell {
             tasks.spawn(say_goodbye(io));
@@ -45,36 +49,16 @@ impl Connection {
     async fn park(&mut self) {
         self.lease = None;
         self.slot = None;
+        self.finish_steps().await;
         let state = &mut self.claim.state;
         let lost = state.incoming.park();
         self.broker.count(Event::MessageDropped, lost);
         state.in_flight.release_shared();
-        let queue = self.claim.session.queue.as_ref().map(|queue| queue.id());
-        let mut keep = Vec::new();
-        for queued in self.claim.session.disconnected() {
-            match (&queued.lease, queue) {
-                (Some(lease), _) => lease.release(),
-                // A retained message that the subscriber has not been sent yet.
-                (None, Some(queue)) if queued.qos != QoS::AtMostOnce => {
-                    let envelope = stored::verbatim(&queued.message, &self.broker.context.name);
-                    let arguments = stored::arguments(
-                        &queued.message,
-                        queued.qos,
-                        queued.retain,
-                        &queued.subscription_ids,
-                        true,
-                    );
-                    keep.push(broker::append(envelope, vec![(queue, arguments)]));
-                }
-                (None, _) => {}
+        let held = std::mem::take(&mut state.held);
+        for queued in held.into_iter().chain(self.claim.session.disconnected()) {
+            if let Some(lease) = &queued.lease {
+                lease.release();
             }
-        }
-        let count = keep.len() as u64;
-        if count > 0
-            && let Err(error) = self.broker.context.store.append(keep).await
-        {
-            tracing::warn!(%error, "Messages for an offline client were not stored.");
-            self.broker.count(Event::MessageDropped, count);
         }
     }
 

@@ -272,6 +272,8 @@ fn open(
         slot: None,
         gateway_gone: false,
         lease: None,
+        steps: Vec::new(),
+        noting: None,
         settled: Vec::new(),
         appends: Vec::new(),
         to_retain: Vec::new(),
@@ -280,6 +282,7 @@ fn open(
         leaving: None,
     };
     connection.repeat();
+    connection.want_noted();
     connection.want_lease();
     connection.set_timer();
     connection

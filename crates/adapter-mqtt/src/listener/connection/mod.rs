@@ -13,6 +13,7 @@ mod deliver;
 mod end;
 mod handshake;
 mod publish;
+mod steps;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -32,7 +33,10 @@ use transload_adapter::{
 use transload_envelope::{Origin, Text};
 use transload_listen::ClientIdentity;
 
-use self::publish::Slot;
+use self::{
+    publish::Slot,
+    steps::{Noted, Step},
+};
 use super::{
     access::Permit,
     broker::Broker,
@@ -47,6 +51,8 @@ use crate::{
 /// How many bytes may wait to be written before the connection takes no more from its outbox, and
 /// twice of which before it reads no more requests.
 const OUTPUT_BYTES_MAX: usize = 64 * 1024;
+/// How many packets of one client are handled before others have their turn.
+const PACKETS_MAX: usize = 32;
 /// How many bytes of payloads may wait for the gateway before the connection reads no more.
 const STALLED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -74,6 +80,9 @@ enum Happening {
     Wake,
     Leased(Result<Vec<Leased>, StoreError>),
     Slot(Option<Slot>),
+    Noted(Noted),
+    /// Packets that were read wait for their turn.
+    More,
     Timer,
 }
 
@@ -141,6 +150,9 @@ struct Connection {
     /// The gateway takes nothing more.
     gateway_gone: bool,
     lease: Waiting<Result<Vec<Leased>, StoreError>>,
+    /// What waits to be durable before it is said.
+    steps: Vec<Step>,
+    noting: Waiting<Noted>,
     settled: Vec<Settled>,
     appends: Vec<Append>,
     to_retain: Vec<(Arc<Message>, Option<u64>)>,
@@ -179,15 +191,16 @@ impl Connection {
                 Happening::Leave => Err(self.why_leave()),
                 Happening::Closing => Err(End::Shutdown),
                 Happening::Io(Ok(Progress::Read(0)) | Err(_)) => Err(End::Lost),
-                Happening::Io(Ok(Progress::Read(_))) => self.on_input().await,
+                Happening::Io(Ok(Progress::Read(_))) | Happening::More => self.on_input().await,
                 Happening::Io(Ok(Progress::Wrote)) | Happening::Wake => Ok(()),
                 Happening::Settled => self.on_settled(),
                 Happening::Leased(leased) => self.on_leased(leased),
                 Happening::Slot(slot) => self.on_slot(slot).await,
+                Happening::Noted(noted) => self.on_noted(noted),
                 Happening::Timer => self.on_timer(),
             };
             let step = match step {
-                Ok(()) => self.after().await,
+                Ok(()) => self.after(),
                 Err(end) => Err(end),
             };
             match step {
@@ -209,6 +222,9 @@ impl Connection {
 
     async fn wait(&mut self) -> Happening {
         let reading = self.leaving.is_none() && self.may_read();
+        // What was read already comes first, behind the other connections' turns.
+        let more = reading && self.has_unread();
+        let reading = reading && !more;
         let gone = self.leaving.is_some();
         tokio::select! {
             () = self.claim.signals.leave.cancelled() => Happening::Leave,
@@ -218,6 +234,8 @@ impl Connection {
             () = self.claim.session.wake.notified() => Happening::Wake,
             leased = ready(&mut self.lease) => Happening::Leased(leased),
             slot = ready(&mut self.slot) => Happening::Slot(slot),
+            noted = ready(&mut self.noting) => Happening::Noted(noted),
+            () = tokio::task::yield_now(), if more => Happening::More,
             () = self.timer.as_mut() => Happening::Timer,
         }
     }
@@ -227,6 +245,7 @@ impl Connection {
         let stalled_max = usize::from(self.broker.config.receive_maximum);
         self.stalled.len() < stalled_max
             && self.claim.state.incoming.len() < 2 * stalled_max
+            && self.steps.len() < 4 * stalled_max
             && self.stalled_bytes < STALLED_BYTES_MAX
             && self.io.output.len() < 2 * OUTPUT_BYTES_MAX
     }
@@ -235,7 +254,10 @@ impl Connection {
     async fn on_input(&mut self) -> Result<(), End> {
         let bytes_max = self.broker.config.max_packet_bytes.as_usize();
         let mut outcome = Ok(());
-        while outcome.is_ok() && self.may_read() {
+        for _ in 0..PACKETS_MAX {
+            if outcome.is_err() || !self.may_read() {
+                break;
+            }
             outcome = match self.io.next_frame(bytes_max) {
                 Ok(None) => break,
                 Ok(Some(frame)) => {
@@ -254,25 +276,23 @@ impl Connection {
     }
 
     /// What is to be done after every event.
-    async fn after(&mut self) -> Result<(), End> {
+    fn after(&mut self) -> Result<(), End> {
         self.acknowledge()?;
+        self.want_noted();
         self.deliver();
         self.want_lease();
         self.want_slot();
         self.set_timer();
-        // Handling may have been held up in the middle of what was read already.
-        while self.leaving.is_none() && self.may_read() && self.has_unread() {
-            Box::pin(self.on_input()).await?;
-            self.acknowledge()?;
-        }
         Ok(())
     }
 
-    /// Whether whole packets wait in the read buffer.
+    /// Whether a whole packet waits in the read buffer, or one that is refused by its length.
     fn has_unread(&self) -> bool {
         let input = self.io.partial();
-        let length = codec::frame_length(input, usize::MAX);
-        matches!(length, Ok(Some(length)) if length <= input.len())
+        match codec::frame_length(input, self.broker.config.max_packet_bytes.as_usize()) {
+            Ok(length) => length.is_some_and(|length| length <= input.len()),
+            Err(_) => true,
+        }
     }
 
     /// Sets the timer where something is due earlier than it rings. It is not put off with each

@@ -10,7 +10,7 @@ use transload_envelope::{Envelope, Text, Timestamp};
 use super::{Connection, End, handshake::TOPIC_ALIAS_MAX};
 use crate::{
     codec::{self, Ack, AckKind, Fault, Publish, QoS, Reason, Version},
-    listener::{broker::FanOut, incoming::Part, stored},
+    listener::{broker::FanOut, incoming::Part, packets::Fact, stored},
     mapping,
     message::Message,
     topic,
@@ -288,14 +288,7 @@ impl Connection {
             reply.properties_mut().correlation.clone_from(&request.properties().correlation);
         }
         match mapping::from_envelope(&reply, topic, QoS::AtLeastOnce, false) {
-            Ok(message) => {
-                let broker = Arc::clone(&self.broker);
-                let message = Arc::new(message);
-                self.broker
-                    .context
-                    .tasks
-                    .spawn(async move { broker.publish_local(&message).await });
-            }
+            Ok(message) => self.broker.publish_answer(Arc::new(message)),
             Err(error) => {
                 tracing::warn!(%error, "An answer cannot be published.");
                 self.broker.count(Event::MessageRefused, 1);
@@ -325,7 +318,12 @@ impl Connection {
             // again could not help, and counted.
             let text = due.text.as_ref().filter(|text| self.client.takes_text(text));
             let ack = Ack { kind, packet_id: due.packet_id, reason: due.reason };
-            codec::puback(self.io.output.buffer(), version, ack, text.map(Text::as_ref));
+            if kind == AckKind::PubRec {
+                let fact = (!due.reason.is_failure()).then_some(Fact::Taken(due.packet_id));
+                self.step(fact, Some((ack, text.cloned())));
+            } else {
+                codec::puback(self.io.output.buffer(), version, ack, text.map(Text::as_ref));
+            }
         }
         Ok(())
     }
