@@ -35,7 +35,7 @@ Exit codes:
   2  the command line cannot be understood
   3  the gateway cannot start: an address is in use, the data directory cannot be used …
   4  a second signal stopped the gateway before it had finished
-  5  a command about dead letters, queues or repair could not be done, or only in part
+  5  a command about dead letters, queues, repair or a reload could not be done, or only in part
 
 On SIGHUP, and when its file or one of those that belong to it has changed, the gateway reads its
 configuration anew. One with faults changes nothing and is told in the log.
@@ -115,6 +115,9 @@ pub(crate) enum Command {
     /// Works on the running gateway or on the files of a stopped one.
     #[command(subcommand)]
     Queues(Queues),
+    /// Have the running gateway read its rules file anew, and say what came of it. A file with
+    /// faults changes nothing.
+    Reload,
     /// Check every record in the data directory of a stopped gateway. Where the gateway does not
     /// start since a file is damaged, set that aside, and say what is lost by it.
     Repair(RepairArguments),

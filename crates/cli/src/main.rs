@@ -9,6 +9,7 @@ mod exit;
 mod explain;
 mod hash_password;
 mod logging;
+mod notify;
 mod operate;
 mod paint;
 mod repair;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
             operate::operate(&arguments, operate::Command::DeadLetters(command))
         }
         Some(Command::Repair(how)) => repair::run(&arguments, how),
+        Some(Command::Reload) => operate::operate(&arguments, operate::Command::Reload),
         Some(Command::Queues(command)) => {
             operate::operate(&arguments, operate::Command::Queues(command))
         }

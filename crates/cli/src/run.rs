@@ -19,7 +19,7 @@ use crate::{
     arguments::Arguments,
     colored, environment,
     exit::{self, Outcome},
-    logging, print, print_error, stack,
+    logging, notify, print, print_error, stack,
 };
 
 /// Runs the gateway until it is told to stop.
@@ -51,6 +51,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     match runtime {
         Ok(runtime) => {
             let (reload, reloader) = Reload::new(read, watched);
+            let reload = reload.when_ready(notify::ready);
             runtime.block_on(serve(configuration, reload, reloader))
         }
         Err(reason) => {
@@ -107,6 +108,7 @@ async fn read_anew(mut hangup: Signal, reloader: Reloader) {
 async fn obey(mut terminate: Signal, mut interrupt: Signal, stop: CancellationToken) {
     next(&mut terminate, &mut interrupt).await;
     info!("told to stop: finishing what is in flight; a second signal ends at once");
+    notify::stopping();
     stop.cancel();
     next(&mut terminate, &mut interrupt).await;
     warn!("told to stop again: ending at once");

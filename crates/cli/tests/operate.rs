@@ -311,3 +311,59 @@ fn queues_of_a_renamed_route() {
     assert!(text(&gone.stderr).contains("no queue"), "{}", text(&gone.stderr));
     Site::stop(gateway);
 }
+
+/// Reads what the service manager is told, and gives the rest of the test a token, other rules and a
+/// look at the files.
+#[test]
+fn a_running_gateway_reads_its_file_anew() {
+    use std::os::unix::{fs::PermissionsExt as _, net::UnixDatagram};
+
+    let site = Site::new();
+    let path = |name: &str| site.folder.path().join(name);
+    fs::write(path("token"), "a-token-of-this-test-only\n").unwrap();
+    let with_token = |route: &str| {
+        site.write_rules(route);
+        let rules = fs::read_to_string(site.rules()).unwrap();
+        let keys = "[gateway]\nreload_on_change = false\nadmin_token_file = \"token\"";
+        fs::write(site.rules(), rules.replacen("[gateway]", keys, 1)).unwrap();
+    };
+    with_token("orders");
+    let manager = UnixDatagram::bind(path("notify")).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let told = || {
+        let mut state = [0; 128];
+        let length = manager.recv(&mut state).unwrap();
+        text(&state[..length])
+    };
+    let mut run = command(&site.rules());
+    let gateway = Gateway(run.arg("run").env("NOTIFY_SOCKET", path("notify")).spawn().unwrap());
+    assert!(told().starts_with("READY=1"));
+    site.post("one");
+    site.until_received(&["one"]);
+    let answer = http(site.admin, "GET", "/queues", "").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    let names = || site.json(&["queues", "list"])["queues"].to_string();
+    assert!(names().contains("orders/sink"), "{}", names());
+
+    with_token("others");
+    let reload = site.transload(&["reload"]);
+    assert_eq!(reload.status.code(), Some(0), "{}", text(&reload.stderr));
+    assert!(text(&reload.stdout).contains("connections kept: web, sink"));
+    assert!(names().contains("others/sink"), "{}", names());
+    with_token("more");
+    let hangup = ["-HUP".to_owned(), gateway.0.id().to_string()];
+    assert!(Command::new("kill").args(&hangup).status().unwrap().success());
+    until("the rules after the signal", || names().contains("more/sink").then_some(()));
+    site.post("two");
+    site.until_received(&["one", "two"]);
+
+    for entry in fs::read_dir(path("data")).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{:?} {mode:o}", entry.path());
+    }
+    Site::stop(gateway);
+    assert!(told().starts_with("STOPPING=1"));
+    let reload = site.transload(&["reload"]);
+    assert!(text(&reload.stderr).contains("no gateway runs"), "{}", text(&reload.stderr));
+}

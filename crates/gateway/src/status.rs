@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde_json::Value;
 use transload_envelope::{Text, Timestamp};
 
-use crate::config::Configuration;
+use crate::config::{Configuration, shown};
 
 /// The state of one adapter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +74,8 @@ struct Inner {
     loaded_at: Timestamp,
     refusal: Option<Refusal>,
     restart: Vec<&'static str>,
+    /// The configuration, without secrets.
+    shown: Arc<Value>,
 }
 
 impl Status {
@@ -84,6 +87,7 @@ impl Status {
             loaded_at: Timestamp::now(),
             refusal: None,
             restart: Vec::new(),
+            shown: Arc::default(),
         })));
         status.configured(configuration);
         status
@@ -91,7 +95,9 @@ impl Status {
 
     /// Notes which adapters there are from now on; those of before keep their state.
     pub(crate) fn configured(&self, configuration: &Configuration) {
+        let shown = Arc::new(shown(configuration));
         self.with(|inner| {
+            inner.shown = shown;
             let before = std::mem::take(&mut inner.adapters);
             let state_of = |name: &Text| {
                 let known = before.iter().find(|adapter| adapter.name == *name);
@@ -117,6 +123,11 @@ impl Status {
     /// Notes which keys of `[gateway]` count from the next start on.
     pub(crate) fn restart_needed(&self, keys: Vec<&'static str>) {
         self.with(|inner| inner.restart = keys);
+    }
+
+    /// The configuration in force, without secrets.
+    pub(crate) fn shown(&self) -> Arc<Value> {
+        self.with(|inner| Arc::clone(&inner.shown))
     }
 
     /// What there is to say about the configuration in force.

@@ -8,10 +8,16 @@ use std::{
 };
 
 use http_body_util::{BodyExt as _, Full};
-use hyper::{Request, body::Bytes, client::conn::http1, header};
+use hyper::{
+    Request,
+    body::Bytes,
+    client::conn::http1,
+    header::{self, HeaderValue},
+};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::{net::TcpStream, task::JoinSet, time::timeout};
+use transload_adapter::Secret;
 use transload_gateway::{Offline, OfflineError, config::Configuration};
 
 use super::Failure;
@@ -24,14 +30,14 @@ const ANSWER_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// The gateway.
 pub(super) enum Access {
-    Running(SocketAddr),
+    Running(SocketAddr, Option<Secret>),
     Stopped { files: Box<Offline>, folder: PathBuf },
 }
 
 impl fmt::Display for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Running(address) => write!(f, "The gateway runs; it is asked at {address}."),
+            Self::Running(address, _) => write!(f, "The gateway runs; it is asked at {address}."),
             Self::Stopped { folder, .. } => {
                 write!(f, "The gateway is stopped; its files in `{}` are used.", folder.display())
             }
@@ -49,7 +55,9 @@ impl Access {
                 Ok(Self::Stopped { files: Box::new(files), folder })
             }
             Err(OfflineError::Running) => match settings.admin {
-                Some(address) => Ok(Self::Running(reachable(address))),
+                Some(address) => {
+                    Ok(Self::Running(reachable(address), settings.admin_token.clone()))
+                }
                 None => Err("the gateway runs and has no admin address: write \
                              `admin = \"127.0.0.1:9640\"` into `[gateway]`, or stop it first"
                     .to_owned()),
@@ -58,6 +66,11 @@ impl Access {
                 error @ (OfflineError::Missing(_) | OfflineError::Data(_) | OfflineError::Queue(_)),
             ) => Err(error.to_string()),
         }
+    }
+
+    /// Whether a gateway runs.
+    pub(super) fn is_running(&self) -> bool {
+        matches!(self, Self::Running(..))
     }
 
     /// Asks for a page; an answer that is no success is a failure.
@@ -78,8 +91,9 @@ impl Access {
     ) -> Result<Value, Failure> {
         let (status, answer) = match self {
             Self::Stopped { files, .. } => files.request(method, path, body).await,
-            Self::Running(address) => {
-                let asked = timeout(ANSWER_TIMEOUT, ask(*address, method, path, body)).await;
+            Self::Running(address, token) => {
+                let asking = ask(*address, token.as_ref(), method, path, body);
+                let asked = timeout(ANSWER_TIMEOUT, asking).await;
                 asked
                     .unwrap_or_else(|_| Err("there was no answer in time".into()))
                     .map_err(|error| format!("the gateway cannot be asked at {address}: {error}"))?
@@ -97,7 +111,7 @@ impl Access {
     /// Writes what is open and closes.
     pub(super) async fn close(self) {
         match self {
-            Self::Running(_) => {}
+            Self::Running(..) => {}
             Self::Stopped { files, .. } => files.close().await,
         }
     }
@@ -117,6 +131,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 async fn ask(
     address: SocketAddr,
+    token: Option<&Secret>,
     method: &str,
     path: &str,
     body: Option<&Value>,
@@ -126,7 +141,13 @@ async fn ask(
     let mut driver = JoinSet::new();
     driver.spawn(connection);
     let body = body.map(ToString::to_string).unwrap_or_default();
-    let request = Request::builder()
+    let mut request = Request::builder();
+    if let Some(token) = token {
+        let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose()))?;
+        value.set_sensitive(true);
+        request = request.header(header::AUTHORIZATION, value);
+    }
+    let request = request
         .method(method)
         .uri(path)
         .header(header::HOST, address.to_string())

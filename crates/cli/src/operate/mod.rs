@@ -5,6 +5,7 @@ mod access;
 mod arguments;
 mod letters;
 mod queues;
+mod reload;
 mod text;
 
 use std::io;
@@ -26,6 +27,7 @@ use crate::{
 pub(crate) enum Command<'a> {
     DeadLetters(&'a DeadLetters),
     Queues(&'a Queues),
+    Reload,
 }
 
 /// Why a command was not done, for people.
@@ -59,6 +61,7 @@ pub(crate) fn operate(arguments: &Arguments, command: Command<'_>) -> Outcome {
         let done = match command {
             Command::DeadLetters(command) => letters::run(&access, command).await,
             Command::Queues(command) => queues::run(&access, command).await,
+            Command::Reload => reload::run(&access).await,
         };
         access.close().await;
         done

@@ -6,26 +6,83 @@
 //! - A request that says which page it comes from (`Origin`, Fetch section 3.2) must come from here.
 //! - What changes something must be `application/json`, which a page of another origin may not send
 //!   without asking first, and nobody here answers that question. That is held by the pages.
+//!
+//! Where a token is asked for, who shows it is none of these: `Host` and `Origin` do not matter then.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
+use arc_swap::ArcSwapOption;
 use axum::{
-    extract::Request,
+    extract::{Request, State as Extract},
     http::{HeaderMap, StatusCode, header, uri::Authority},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 
+use subtle::ConstantTimeEq as _;
+use transload_adapter::Secret;
+
 use super::answer;
 
+/// The token that peers must show, if any. Can be replaced while the gateway runs. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Token(Arc<ArcSwapOption<Secret>>);
+
+impl Token {
+    pub(crate) fn replace(&self, token: Option<Secret>) {
+        self.0.store(token.map(Arc::new));
+    }
+
+    /// Whether a request may see everything.
+    pub(super) fn admits(&self, headers: &HeaderMap) -> bool {
+        let Some(token) = &*self.0.load() else { return true };
+        let shown = headers.get(header::AUTHORIZATION).map(header::HeaderValue::as_bytes);
+        let Some((scheme, shown)) = shown.and_then(|shown| shown.split_at_checked(7)) else {
+            return false;
+        };
+        // In constant time, but for the length.
+        scheme.eq_ignore_ascii_case(b"bearer ")
+            && bool::from(shown.ct_eq(token.expose().as_bytes()))
+    }
+
+    fn is_asked_for(&self) -> bool {
+        self.0.load().is_some()
+    }
+}
+
 /// Lets a request pass, or refuses it.
-pub(super) async fn guard(request: Request, next: Next) -> Response {
+pub(super) async fn guard(
+    Extract(token): Extract<Token>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if token.is_asked_for() {
+        return if token.admits(request.headers()) { next.run(request).await } else { unknown() };
+    }
     match check(request.headers()) {
         Ok(()) => next.run(request).await,
         Err(reason) => {
             answer(StatusCode::FORBIDDEN, &serde_json::json!({ "error": reason })).into_response()
         }
     }
+}
+
+/// The answer to who does not show the token.
+fn unknown() -> Response {
+    let body = serde_json::json!({ "error": "show the token as `Authorization: Bearer …`" });
+    let mut response = answer(StatusCode::UNAUTHORIZED, &body).into_response();
+    let scheme = header::HeaderValue::from_static("Bearer");
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+    response
+}
+
+/// Lets a request pass that needs a token where one is asked for.
+pub(super) async fn with_token(
+    Extract(token): Extract<Token>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if token.admits(request.headers()) { next.run(request).await } else { unknown() }
 }
 
 fn check(headers: &HeaderMap) -> Result<(), &'static str> {
@@ -52,6 +109,31 @@ fn is_local_name(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_token_is_compared_as_a_whole() {
+        let token = Token::default();
+        let of = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::AUTHORIZATION, value.parse().unwrap());
+            headers
+        };
+        assert!(token.admits(&HeaderMap::new()), "none is asked for");
+        token.replace(Some(Secret::new("0123456789abcdef")));
+        for (value, passes) in [
+            ("Bearer 0123456789abcdef", true),
+            ("bearer 0123456789abcdef", true),
+            ("Bearer 0123456789abcde", false),
+            ("Bearer 0123456789abcdeF", false),
+            ("Bearer 0123456789abcdef0", false),
+            ("Bearer ", false),
+            ("Basic 0123456789abcdef", false),
+            ("0123456789abcdef", false),
+        ] {
+            assert_eq!(token.admits(&of(value)), passes, "{value}");
+        }
+        assert!(!token.admits(&HeaderMap::new()));
+    }
 
     #[test]
     fn pages_of_others_are_kept_away() {

@@ -1,6 +1,6 @@
 //! The admin address: health, readiness, metrics, and what people can look at and change.
 
-mod guard;
+pub(crate) mod guard;
 mod operations;
 mod reload;
 
@@ -9,8 +9,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::State as Extract,
-    http::{StatusCode, header},
-    middleware::from_fn,
+    http::{HeaderMap, StatusCode, header},
+    middleware::from_fn_with_state,
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -26,6 +26,7 @@ use transload_delivery::{dead_letters::PREFIX, journal::Health};
 use transload_envelope::Timestamp;
 use transload_listen::{Bound, Connection, Places, Refused, Serve, Settings};
 
+use self::guard::Token;
 use crate::{
     letters::Letters,
     metrics::Metrics,
@@ -48,6 +49,8 @@ pub(crate) struct State {
     pub(crate) queues: Arc<Queues>,
     /// Asks for the configuration to be read anew, where that can be.
     pub(crate) reload: Requests,
+    /// What peers must show.
+    pub(crate) token: Token,
 }
 
 impl State {
@@ -60,7 +63,16 @@ impl State {
         shared: Arc<Shared>,
     ) -> Self {
         let queues = Arc::new(Queues::new(Arc::clone(&shared), storage.clone()));
-        Self { status, metrics, shared, storage, letters: Arc::new(letters), queues, reload: None }
+        Self {
+            status,
+            metrics,
+            shared,
+            storage,
+            letters: Arc::new(letters),
+            queues,
+            reload: None,
+            token: Token::default(),
+        }
     }
 }
 
@@ -80,10 +92,19 @@ pub(crate) async fn serve(
     let bound = Bound::new(address).await.map_err(|error| error.to_string())?;
     info!(address = %bound.address(), "The admin address is served.");
     let router = Router::new()
-        .merge(operations::router().merge(reload::router()).layer(from_fn(guard::guard)))
+        .merge(
+            operations::router()
+                .merge(reload::router())
+                .route("/config", get(config))
+                .layer(from_fn_with_state(state.token.clone(), guard::guard)),
+        )
+        .merge(
+            Router::new()
+                .route("/metrics", get(metrics))
+                .layer(from_fn_with_state(state.token.clone(), guard::with_token)),
+        )
         .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
         .with_state(state);
     let settings = Settings {
         places: Places::new(CONNECTIONS_MAX, CONNECTIONS_MAX),
@@ -132,10 +153,14 @@ async fn healthy() -> &'static str {
 }
 
 /// 200 while messages are taken in and can be stored; a broker that is away does not change that.
-async fn ready(Extract(shown): Extract<State>) -> Response {
+async fn ready(Extract(shown): Extract<State>, headers: HeaderMap) -> Response {
     let stage = shown.status.stage();
     let store = shown.storage.health();
     let ready = stage == Stage::Running && matches!(store, Health::Ready);
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    if !shown.token.admits(&headers) {
+        return answer(status, &json!({ "ready": ready }));
+    }
     let adapters: serde_json::Map<String, Value> = shown
         .status
         .adapters()
@@ -158,7 +183,7 @@ async fn ready(Extract(shown): Extract<State>) -> Response {
         "adapters": adapters,
         "configuration": configuration(&shown.status),
     });
-    answer(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &body)
+    answer(status, &body)
 }
 
 /// Which configuration is in force, and why a later one is not.
@@ -188,6 +213,11 @@ fn describe(adapter: &AdapterState) -> Value {
         AdapterState::Down { reason } => json!({ "state": "down", "reason": reason }),
         AdapterState::Stopped => json!({ "state": "stopped" }),
     }
+}
+
+/// The configuration in force, without secrets.
+async fn config(Extract(shown): Extract<State>) -> Response {
+    answer(StatusCode::OK, &shown.status.shown())
 }
 
 async fn metrics(Extract(shown): Extract<State>) -> Response {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use serde_json::{Map, Value as Json};
 use toml::de::{DeTable, DeValue};
 use transload_adapter::{Kind, Prepared, SelectError};
 
@@ -10,6 +11,7 @@ use super::{
     document,
     finding::Finding,
     fingerprint::Fingerprint,
+    json,
     model::{Deduplicate, Unrouted},
     recover::{self, Fault, Recovered},
     schema_view::View,
@@ -39,6 +41,8 @@ pub(super) struct Declared<'a> {
     /// Of the settings that are the adapter's own.
     pub(super) fingerprint: Fingerprint,
     pub(super) unrouted: Option<Unrouted>,
+    /// Its settings, as they may be shown.
+    pub(super) shown: Map<String, Json>,
     /// Its settings, if they could be read.
     pub(super) prepared: Option<Box<dyn Prepared>>,
 }
@@ -130,6 +134,7 @@ impl<'a> Check<'a> {
             deduplicate: None,
             fingerprint: Fingerprint::default(),
             unrouted: None,
+            shown: Map::new(),
             prepared: None,
         };
         let mut table = match tree::into_table(value) {
@@ -146,6 +151,8 @@ impl<'a> Check<'a> {
         let Some(role) = self.role(file, &declared, &mut table) else { return declared };
         declared.kind = Some(RoleOf(role));
         let schemas = self.schemas(role);
+        let expanded = |at| self.expanded.contains(&(file, at));
+        declared.shown = json::settings(table.get_ref(), Some(schemas.config()), &expanded);
         self.secret_files(file, table.get_mut(), schemas.config());
         let kind = format!("{} {}", role.kind(), role.role_key());
         declared.fingerprint = Fingerprint::of(&kind, table.get_ref());

@@ -3,8 +3,9 @@
 use std::{num::NonZeroU64, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
+use serde_spanned::Spanned;
 use toml::de::Deserializer;
-use transload_adapter::units::HumanDuration;
+use transload_adapter::{Secret, units::HumanDuration};
 use transload_delivery::dead_letters::Bounds;
 
 use super::{
@@ -22,6 +23,7 @@ impl Default for GatewaySettings {
         Self {
             data_dir: PathBuf::from("transload-data"),
             admin: None,
+            admin_token: None,
             drain_timeout: Duration::from_secs(10),
             disk_bytes_max: 10 << 30,
             dead_letters: Bounds::default(),
@@ -70,19 +72,66 @@ impl<'a> Check<'a> {
         if let Some(keys) = keys.dead_letters {
             settings.dead_letters = bounds(&keys);
         }
+        let has_token = keys.admin_token.is_some() || keys.admin_token_file.is_some();
+        settings.admin_token = self.admin_token(file, keys.admin_token, keys.admin_token_file);
         if let Some(admin) = keys.admin {
             let address = admin.get_ref().0;
             settings.admin = Some(address);
-            if !address.ip().is_loopback() && !keys.insecure_without_authentication {
+            let open = !has_token && !keys.insecure_without_authentication;
+            if !address.ip().is_loopback() && open {
                 let place = Place { file, span: admin.span() };
-                let help = "use \"127.0.0.1:…\", or say `insecure_without_authentication = true`"
+                let help = "use \"127.0.0.1:…\", give an `admin_token_file`, or say \
+                            `insecure_without_authentication = true`"
                     .to_owned();
                 let message = "other machines can reach this address, and it asks nobody for a \
-                               password";
+                               token";
                 self.report(Finding::error(place, message).with_help(help));
             }
         }
         settings
+    }
+}
+
+impl Check<'_> {
+    /// The token of the admin address; something stands in for one that is at fault, so that no
+    /// address is ever taken for one without a token.
+    fn admin_token(
+        &mut self,
+        file: FileId,
+        written: Option<Spanned<Secret>>,
+        path: Option<Spanned<String>>,
+    ) -> Option<Secret> {
+        /// What is shorter can be guessed.
+        const TOKEN_CHARS_MIN: usize = 16;
+        let (place, token) = match (written, path) {
+            (Some(_), Some(path)) => {
+                let place = Place { file, span: path.span() };
+                self.report(Finding::error(place, "the token is given in `admin_token` too"));
+                return Some(Secret::default());
+            }
+            (Some(token), None) => (Place { file, span: token.span() }, token.into_inner()),
+            (None, Some(path)) => {
+                let place = Place { file, span: path.span() };
+                match self.read_secret(file, path.get_ref()) {
+                    Ok(text) => (place, Secret::new(text)),
+                    Err(message) => {
+                        self.report(Finding::error(place, message));
+                        return Some(Secret::default());
+                    }
+                }
+            }
+            (None, None) => return None,
+        };
+        let fits = |character: char| character.is_ascii_graphic();
+        let text = token.expose();
+        if text.chars().count() < TOKEN_CHARS_MIN || !text.chars().all(fits) {
+            let help = "make one with `openssl rand -hex 32`".to_owned();
+            let message = format!(
+                "expected at least {TOKEN_CHARS_MIN} printable ASCII characters without spaces"
+            );
+            self.report(Finding::error(place, message).with_help(help));
+        }
+        Some(token)
     }
 }
 

@@ -3,7 +3,10 @@
 use serde_json::{Map, Value as Json, json};
 use toml::de::{DeTable, DeValue};
 
-use super::document::{is_secret_key, password_in_url};
+use super::{
+    document::{is_secret_key, password_in_url},
+    schema_view::View,
+};
 
 /// A table without what is secret by its key or holds a password.
 pub(super) fn without_secrets(table: &DeTable<'_>) -> Map<String, Json> {
@@ -24,6 +27,49 @@ fn shown(value: &DeValue<'_>) -> Option<Json> {
         | DeValue::Boolean(_)
         | DeValue::Datetime(_) => json(value),
     })
+}
+
+/// What of a table is shown of a running gateway: what its schema knows and does not call a
+/// secret, and what did not come from the environment. `***` stands for the rest.
+pub(super) fn settings(
+    table: &DeTable<'_>,
+    view: Option<View<'_>>,
+    expanded: &dyn Fn(usize) -> bool,
+) -> Map<String, Json> {
+    let entries = table.iter().map(|(key, value)| {
+        let of = view.and_then(|view| view.property(key.get_ref()));
+        let secret = is_secret_key(key.get_ref()) || of.is_some_and(View::is_secret);
+        let shown = if secret { json!("***") } else { setting(value, of, expanded) };
+        (key.get_ref().to_string(), shown)
+    });
+    entries.collect()
+}
+
+fn setting(
+    value: &toml::Spanned<DeValue<'_>>,
+    view: Option<View<'_>>,
+    expanded: &dyn Fn(usize) -> bool,
+) -> Json {
+    match value.get_ref() {
+        DeValue::String(text) => {
+            let hidden = view.is_none_or(View::is_secret)
+                || expanded(value.span().start)
+                || password_in_url(text).is_some();
+            match text.split_once('?').filter(|(before, _)| before.contains("://")) {
+                _ if hidden => json!("***"),
+                Some((before, _)) => json!(format!("{before}?***")),
+                None => json!(text),
+            }
+        }
+        DeValue::Table(table) => Json::Object(settings(table, view, expanded)),
+        DeValue::Array(list) => {
+            let of = view.and_then(View::element).or(view);
+            list.iter().map(|element| setting(element, of, expanded)).collect()
+        }
+        DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => {
+            json(value.get_ref())
+        }
+    }
 }
 
 /// A value as it is; dates and times become text.

@@ -34,6 +34,7 @@ mod rule_tests;
 mod schema;
 mod schema_view;
 mod settings;
+mod shown;
 mod source;
 mod suggest;
 mod targets;
@@ -50,6 +51,7 @@ use toml::de::{DeTable, DeValue};
 use transload_adapter::Registry;
 
 pub(crate) use self::overview::describe_queue;
+pub(crate) use self::shown::shown;
 use self::{
     adapters::{Adapters, Declared},
     check::Check,
@@ -246,6 +248,7 @@ fn instance(declared: Declared<'_>, unrouted: Unrouted) -> Option<AdapterInstanc
         deduplicate: declared.deduplicate,
         fingerprint: declared.fingerprint,
         unrouted: declared.unrouted.unwrap_or(unrouted),
+        shown: declared.shown,
         prepared: declared.prepared?.into(),
     })
 }

@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
-use transload_adapter::{Prepared, PreparedTarget, store::QueueSettings};
+use transload_adapter::{Prepared, PreparedTarget, Secret, store::QueueSettings};
 use transload_delivery::dead_letters::Bounds;
 use transload_envelope::Text;
 use transload_routing::{Pattern, Template, When};
@@ -33,6 +33,8 @@ pub struct GatewaySettings {
     pub data_dir: PathBuf,
     /// The address of health, metrics and administration, if it is wanted.
     pub admin: Option<SocketAddr>,
+    /// What the peers of the admin address must show.
+    pub admin_token: Option<Secret>,
     /// How long messages in flight may take to finish after a signal to stop.
     pub drain_timeout: Duration,
     /// How many bytes the journal may take on disk.
@@ -74,6 +76,8 @@ pub struct AdapterInstance {
     pub fingerprint: Fingerprint,
     /// What becomes of a message from it that no route wants.
     pub unrouted: Unrouted,
+    /// Its settings as they stand in the file, without secrets; to be shown.
+    pub shown: Map<String, Json>,
     /// Its checked settings.
     pub prepared: Arc<dyn Prepared>,
 }
@@ -183,6 +187,8 @@ pub struct RouteTarget {
     pub target: PreparedTarget,
     /// Its keys as they stand in the file, without secrets; to be shown.
     pub keys: Map<String, Json>,
+    /// The same as a running gateway may show it: also without what came from the environment.
+    pub shown: Map<String, Json>,
     /// Stands for its settings, so that a change can be told.
     pub fingerprint: Fingerprint,
     /// The keys whose text depends on the message.

@@ -272,6 +272,7 @@ impl<'a> Check<'a> {
                 adapter: target.adapter,
                 target: target.target?,
                 keys: target.keys,
+                shown: target.shown,
                 fingerprint: target.fingerprint,
                 templates: varying.map(|(key, _, text)| (key.clone(), text.clone())).collect(),
             });

@@ -6,7 +6,10 @@ use std::{fmt, net::SocketAddr, num::NonZeroU32, num::NonZeroU64, path::PathBuf}
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 use serde_spanned::Spanned;
-use transload_adapter::units::{ByteSize, HumanDuration};
+use transload_adapter::{
+    Secret,
+    units::{ByteSize, HumanDuration},
+};
 
 use super::{
     limits::{Brief, Never, PayloadKeys, RateKeys, SampleSchema, ThrottleKeys},
@@ -24,8 +27,15 @@ pub(super) struct GatewayKeys {
     /// "127.0.0.1:9640". Without it there is no such address.
     #[schemars(with = "Option<String>")]
     pub(super) admin: Option<Spanned<SocketText>>,
-    /// Must be true for an `admin` address that other machines can reach, since it asks nobody for
-    /// a password. Default: false.
+    /// A text that peers of the admin address must show as `Authorization: Bearer …`; at least 16
+    /// characters. `/healthz` and the bare fact of readiness are shown to everybody.
+    #[schemars(with = "Option<Secret>")]
+    pub(super) admin_token: Option<Spanned<Secret>>,
+    /// A file with the token, relative to this file.
+    #[schemars(with = "Option<PathBuf>")]
+    pub(super) admin_token_file: Option<Spanned<String>>,
+    /// Must be true for an `admin` address that other machines can reach, when it asks nobody for
+    /// a token. Default: false.
     #[serde(default)]
     pub(super) insecure_without_authentication: bool,
     /// How long messages in flight may take to finish after a signal to stop. Default: "10s".

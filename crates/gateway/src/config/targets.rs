@@ -12,7 +12,7 @@ use super::{
     condition::unknown_captures as unknown_captures_of,
     finding::Finding,
     fingerprint::Fingerprint,
-    json::without_secrets,
+    json::{self, without_secrets},
     recover,
     schema_view::View,
     source::{FileId, Place},
@@ -31,6 +31,8 @@ pub(super) struct DeclaredTarget {
     /// What is given, without secrets.
     pub(super) keys: Map<String, Json>,
     pub(super) fingerprint: Fingerprint,
+    /// What is given, as a running gateway may show it.
+    pub(super) shown: Map<String, Json>,
     /// The templated keys that are given: the key, its place, and what was read.
     pub(super) templates: Vec<(Text, Place, Template)>,
 }
@@ -98,10 +100,12 @@ impl<'a> Check<'a> {
         let mut keys = without_secrets(table.get_ref());
         let secret = |key: &str| schemas.target().property(key).is_some_and(View::is_secret);
         keys.retain(|key, _| !secret(key));
+        let expanded = |at| self.expanded.contains(&(file, at));
+        let shown = json::settings(table.get_ref(), Some(schemas.target()), &expanded);
         self.secret_files(file, table.get_mut(), schemas.target());
         let fingerprint = Fingerprint::of(kind.kind(), table.get_ref());
         let target = self.prepare_target(file, adapter, &mut table, name_place);
-        Some(DeclaredTarget { adapter: number, place, target, fingerprint, keys, templates })
+        Some(DeclaredTarget { adapter: number, place, target, fingerprint, keys, shown, templates })
     }
 
     fn adapter_key(

@@ -153,6 +153,8 @@ pub async fn run_reloading(
         Arc::clone(shared),
     );
     let state = admin::State { reload: reload.requests(), ..state };
+    state.token.replace(settings.admin_token.clone());
+    let token = state.token.clone();
     let queues = Arc::clone(&state.queues);
     queues.warn_of_orphans();
     if let Some(address) = settings.admin {
@@ -170,7 +172,8 @@ pub async fn run_reloading(
     drop(configuration.adapters);
     site.status.set_stage(Stage::Running);
     info!("The gateway is running.");
-    let running = reload::Running { settings, plant, site: &site, queues: &queues };
+    reload.is_ready();
+    let running = reload::Running { settings, plant, site: &site, queues: &queues, token };
     let (plant, settings) = Box::pin(running.until(reload, &stop)).await;
 
     site.status.set_stage(Stage::Stopping);

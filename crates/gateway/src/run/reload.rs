@@ -18,6 +18,7 @@ use transload_envelope::Timestamp;
 
 use super::{Changed, Plant, Site, until::Until, watch::Watch};
 use crate::{
+    admin::guard::Token,
     config::{GatewaySettings, Loaded, Report, Watched},
     queues::Queues,
     status::Refusal,
@@ -36,6 +37,7 @@ pub struct Reload {
     watch: Watch,
     requests: Requests,
     waiting: mpsc::Receiver<Request>,
+    ready: Option<fn()>,
 }
 
 /// Asks a running gateway to read its configuration anew. Cheap to clone.
@@ -73,13 +75,28 @@ impl Reload {
         let (sender, waiting) = mpsc::channel(REQUESTS_MAX);
         let requests = Some(sender.clone());
         let watch = Watch::new(watched);
-        (Self { read: Some(Arc::new(read)), watch, requests, waiting }, Reloader(sender))
+        (
+            Self { read: Some(Arc::new(read)), watch, requests, waiting, ready: None },
+            Reloader(sender),
+        )
+    }
+
+    /// Calls this once when messages are taken in.
+    #[must_use]
+    pub fn when_ready(self, ready: fn()) -> Self {
+        Self { ready: Some(ready), ..self }
+    }
+
+    pub(super) fn is_ready(&self) {
+        if let Some(ready) = self.ready {
+            ready();
+        }
     }
 
     /// The configuration stays as it is.
     pub(super) fn never() -> Self {
         let watch = Watch::new(Watched::default());
-        Self { read: None, watch, requests: None, waiting: mpsc::channel(1).1 }
+        Self { read: None, watch, requests: None, waiting: mpsc::channel(1).1, ready: None }
     }
 
     pub(super) fn requests(&self) -> Requests {
@@ -108,6 +125,7 @@ pub(super) struct Running<'a> {
     pub(super) plant: Plant,
     pub(super) site: &'a Site,
     pub(super) queues: &'a Queues,
+    pub(super) token: Token,
 }
 
 impl Running<'_> {
@@ -117,7 +135,7 @@ impl Running<'_> {
         reload: Reload,
         stop: &CancellationToken,
     ) -> (Plant, GatewaySettings) {
-        let Reload { read, mut watch, mut waiting, requests: _requests } = reload;
+        let Reload { read, mut watch, mut waiting, requests: _requests, .. } = reload;
         let Some(read) = read else {
             stop.cancelled().await;
             return (self.plant, self.settings);
@@ -173,6 +191,7 @@ impl Running<'_> {
         let restart = wanted.counts_later(&self.settings);
         self.settings.drain_timeout = wanted.drain_timeout;
         self.settings.reload_on_change = wanted.reload_on_change;
+        self.token.replace(wanted.admin_token.clone());
         self.site.metrics.reloaded(true);
         self.site.status.restart_needed(restart.clone());
         if !report.findings.is_empty() {

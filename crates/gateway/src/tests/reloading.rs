@@ -233,6 +233,38 @@ async fn a_queue_in_memory_does_not_go_to_disk() {
     changing.gateway.stop().await.unwrap();
 }
 
+#[tokio::test]
+async fn the_token_guards_the_pages_and_can_be_replaced() {
+    let changing = Changing::start(&all("")).await;
+    let with = |token: &str| {
+        let text = changing.site.text(&all(""));
+        text.replace("[gateway]", &format!("[gateway]\nadmin_token = \"{token}\""))
+    };
+    *changing.text.lock().unwrap() = with("first-token-of-this-test");
+    assert_eq!(changing.gateway.post("/reload", &json!({})).await.0, 200);
+    let bearer = |token: &str| format!("Authorization: Bearer {token}");
+    for path in ["/config", "/queues", "/adapters", "/dead-letters", "/metrics"] {
+        assert_eq!(changing.gateway.ask("GET", path, &[], "").await.0, 401, "{path}");
+        let (status, body) =
+            changing.gateway.ask("GET", path, &[&bearer("first-token-of-this-test")], "").await;
+        assert_eq!(status, 200, "{path}");
+        assert!(!body.to_string().contains("first-token"), "{body}");
+    }
+    assert_eq!(changing.gateway.ask("POST", "/reload", &[], "{}").await.0, 401);
+    let (status, body) = changing.gateway.ask("GET", "/readyz", &[], "").await;
+    assert_eq!((status, body), (200, json!({ "ready": true })));
+    assert_eq!(changing.gateway.ask("GET", "/healthz", &[], "").await.0, 200);
+
+    *changing.text.lock().unwrap() = with("second-token-of-this-test");
+    changing.reloader.reload();
+    until("the other token", async || {
+        let headers = [&*bearer("second-token-of-this-test"), "Host: gateway.example"];
+        changing.gateway.ask("GET", "/config", &headers, "").await.0 == 200
+    })
+    .await;
+    changing.gateway.stop().await.unwrap();
+}
+
 /// Each set of rules has a route of its own name, so that each message says by which rules it was
 /// routed. The rules swap between two targets; a message must be with all targets of one set.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -140,8 +140,17 @@ fn root() {
     );
     one(
         "[gateway]\nadmin = \"0.0.0.0:1\"\n",
-        "8:9 other machines can reach this address, and it asks nobody for a password -> use \
-         \"127.0.0.1:…\", or say `insecure_without_authentication = true`",
+        "8:9 other machines can reach this address, and it asks nobody for a token -> use \
+         \"127.0.0.1:…\", give an `admin_token_file`, or say `insecure_without_authentication = true`",
+    );
+    one(
+        "[gateway]\nadmin = \"0.0.0.0:1\"\nadmin_token = \"short\"\n",
+        "9:15 expected at least 16 printable ASCII characters without spaces -> make one with \
+         `openssl rand -hex 32`",
+    );
+    one(
+        "[gateway]\nadmin_token = \"0123456789abcdef\"\nadmin_token_file = \"x\"\n",
+        "9:20 the token is given in `admin_token` too",
     );
     one(
         "[gateway]\nadmin = \"localhost\"\n",

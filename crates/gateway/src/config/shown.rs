@@ -1,0 +1,71 @@
+use serde_json::{Map, Value, json};
+use transload_adapter::{
+    store::Storage,
+    units::{ByteSize, HumanDuration},
+};
+
+use transload_routing::Pattern;
+
+use super::model::{Configuration, GatewaySettings, Route};
+
+/// A configuration as it is in force, defaults of the gateway included and without secrets.
+pub(crate) fn shown(configuration: &Configuration) -> Value {
+    let adapters = configuration.adapters.iter().map(|adapter| {
+        json!({
+            "name": &*adapter.name,
+            "kind": adapter.kind,
+            "at": adapter.prepared.describe(),
+            "max_unsettled": adapter.credits,
+            "settings": adapter.shown,
+        })
+    });
+    let routes = configuration.routes.iter().map(|route| self::route(configuration, route));
+    json!({
+        "gateway": gateway(&configuration.gateway),
+        "adapters": adapters.collect::<Vec<_>>(),
+        "routes": routes.collect::<Vec<_>>(),
+    })
+}
+
+fn gateway(settings: &GatewaySettings) -> Value {
+    json!({
+        "data_dir": settings.data_dir.display().to_string(),
+        "admin": settings.admin.map(|address| address.to_string()),
+        "admin_token": settings.admin_token.as_ref().map(|_| "***"),
+        "drain_timeout": HumanDuration::from(settings.drain_timeout).to_string(),
+        "max_disk_bytes": ByteSize::from_bytes(settings.disk_bytes_max).to_string(),
+        "reload_on_change": settings.reload_on_change,
+    })
+}
+
+fn route(configuration: &Configuration, route: &Route) -> Value {
+    let name = |adapter: &usize| {
+        configuration.adapters.get(*adapter).map_or("?", |adapter| &adapter.name).to_owned()
+    };
+    let to = route.to.iter().map(|to| {
+        let mut keys = Map::new();
+        keys.insert("adapter".to_owned(), json!(name(&to.adapter)));
+        keys.extend(to.shown.clone());
+        Value::Object(keys)
+    });
+    json!({
+        "name": &*route.name,
+        "from": route.from.iter().map(name).collect::<Vec<_>>(),
+        "match": route.patterns.iter().map(Pattern::as_str).collect::<Vec<_>>(),
+        "fallback": route.fallback,
+        "stop": route.stop,
+        "to": to.collect::<Vec<_>>(),
+        "guarantee": route.guarantee.as_str(),
+        "when_full": route.when_full.as_str(),
+        "queue": {
+            "storage": match route.queue.storage {
+                Storage::Disk => "disk",
+                Storage::Memory => "memory",
+            },
+            "max_messages": route.queue.messages_max,
+            "max_bytes": ByteSize::from_bytes(route.queue.bytes_max).to_string(),
+        },
+        "attempts": route.attempts_max,
+        "expires": route.expires.map(|time| HumanDuration::from(time).to_string()),
+    })
+}
