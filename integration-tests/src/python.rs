@@ -48,6 +48,11 @@ impl Python {
         Self::new("mqtt", address)
     }
 
+    /// Callers and responders of all protocols; `addresses` is JSON: see `clients/rpc.py`.
+    pub fn rpc(addresses: &str) -> Self {
+        Self::new("rpc", addresses)
+    }
+
     /// Gives a publisher longer than usual.
     #[must_use]
     pub fn patient(mut self, patience: Duration) -> Self {

@@ -18,6 +18,7 @@ mod inbound;
 mod lint;
 mod mapping;
 mod outbound;
+mod request;
 mod settle;
 mod table;
 mod unacked;
@@ -96,12 +97,12 @@ impl Adapter for AmqpClient {
             receives: !config.consume.is_empty(),
             acknowledges: true,
             refuses: false,
-            replies: ReplyPath::None,
+            replies: ReplyPath::Message,
         }
     }
 
     fn target(_: &AmqpConfig, _: &AmqpTarget) -> TargetCapabilities {
-        TargetCapabilities { sends: true, confirms: true, replies: false, carries_headers: true }
+        TargetCapabilities { sends: true, confirms: true, replies: true, carries_headers: true }
     }
 
     fn reconnects(_: &AmqpConfig, before: &Interest, now: &Interest) -> bool {
@@ -129,7 +130,7 @@ impl Adapter for AmqpClient {
         }
         Ok(Endpoints {
             inbound,
-            outbound: Some(Arc::new(Publisher::new(publishing, config))),
+            outbound: Some(Arc::new(Publisher::new(publishing, config, &context))),
             lost: connect::lost(states),
         })
     }

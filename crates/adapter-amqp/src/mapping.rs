@@ -41,6 +41,10 @@ const HOPS_HEADER: &str = "transload-hops";
 const USER_ID_HEADER: &str = "transload-user-id";
 /// The origin's attribute that tells a topic to reply to from a queue to reply to.
 const REPLY_TO_ATTRIBUTE: &str = "reply_to";
+/// The origin's attribute that holds the queue to reply to, as it came in.
+const REPLY_QUEUE_ATTRIBUTE: &str = "reply_queue";
+/// The exchange where RabbitMQ's MQTT clients listen.
+const TOPIC_EXCHANGE: &str = "amq.topic";
 /// The protocol's name in an origin.
 const PROTOCOL: &str = "amqp";
 /// What a content header takes in its frame beside properties (AMQP 0-9-1, section 4.2.6.1).
@@ -111,7 +115,13 @@ fn origin(source: &Source, delivery: &Delivery, topic: bool) -> Origin {
         .with(Text::from_static("queue"), source.queue.clone())
         .with(Text::from_static("redelivered"), delivery.redelivered)
         .with(Text::from_static("consumer_tag"), source.consumer_tag.clone());
-    if topic { origin.with(Text::from_static(REPLY_TO_ATTRIBUTE), "topic") } else { origin }
+    if topic {
+        return origin.with(Text::from_static(REPLY_TO_ATTRIBUTE), "topic");
+    }
+    match delivery.properties.reply_to() {
+        Some(queue) => origin.with(Text::from_static(REPLY_QUEUE_ATTRIBUTE), queue.as_str()),
+        None => origin,
+    }
 }
 
 fn properties_from_amqp(
@@ -173,13 +183,6 @@ pub(crate) fn publish(
     now: Timestamp,
 ) -> Result<Publish, SendError> {
     let Outgoing { envelope, arguments } = outgoing;
-    if envelope.payload.len() > limits.message_bytes_max {
-        return Err(rejected(format!(
-            "the payload has {} bytes, and max_message_bytes is {}",
-            envelope.payload.len(),
-            limits.message_bytes_max
-        )));
-    }
     let queue = arguments.get("queue").map(|text| &**text).or(target.queue.as_deref());
     let exchange = match queue {
         Some(_) => None,
@@ -204,6 +207,60 @@ pub(crate) fn publish(
     if own_key && let Some(word) = wildcard(key) {
         return Err(rejected(format!("the routing key {key:?} has the wildcard {word} as a word")));
     }
+    Ok(Publish {
+        exchange: named(exchange.unwrap_or_default(), "the name of the exchange")?,
+        routing_key: named(key, "the routing key")?,
+        properties: fitting_properties(envelope, target, mapping, limits, now)?,
+        payload: envelope.payload.clone(),
+        own_exchange,
+        own_key,
+    })
+}
+
+/// The answer to a request that came in: to the queue that the request names, or, where it names a
+/// topic, to the exchange where RabbitMQ's MQTT clients listen.
+pub(crate) fn answer(
+    request: &Envelope,
+    answer: &Envelope,
+    mapping: AddressMapping,
+    limits: Limits,
+    now: Timestamp,
+) -> Result<Publish, SendError> {
+    let Some(address) = &request.properties().reply_to else {
+        return Err(rejected("the request names no queue for its answer".to_owned()));
+    };
+    let queue = request.origin.attribute(REPLY_QUEUE_ATTRIBUTE).and_then(Value::as_text);
+    let (exchange, key) = match queue {
+        Some(queue) => ("", queue.to_string()),
+        None if names_queue(request) => ("", mapping.to_key(address)),
+        None => (TOPIC_EXCHANGE, mapping.to_key(address)),
+    };
+    // An answer is of use only to whoever waits now.
+    let target = AmqpTarget { persistent: Some(false), ..AmqpTarget::default() };
+    Ok(Publish {
+        exchange: named(exchange, "the name of the exchange")?,
+        routing_key: named(&key, "the queue to reply to")?,
+        properties: fitting_properties(answer, &target, mapping, limits, now)?,
+        payload: answer.payload.clone(),
+        own_exchange: false,
+        own_key: true,
+    })
+}
+
+fn fitting_properties(
+    envelope: &Envelope,
+    target: &AmqpTarget,
+    mapping: AddressMapping,
+    limits: Limits,
+    now: Timestamp,
+) -> Result<BasicProperties, SendError> {
+    if envelope.payload.len() > limits.message_bytes_max {
+        return Err(rejected(format!(
+            "the payload has {} bytes, and max_message_bytes is {}",
+            envelope.payload.len(),
+            limits.message_bytes_max
+        )));
+    }
     let properties = properties_to_amqp(envelope, target, mapping, now)
         .map_err(|reason| SendError::Rejected { reason })?;
     let header_len = properties_len(&properties) + CONTENT_HEADER_OVERHEAD;
@@ -213,14 +270,7 @@ pub(crate) fn publish(
             limits.frame_bytes_max
         )));
     }
-    Ok(Publish {
-        exchange: named(exchange.unwrap_or_default(), "the name of the exchange")?,
-        routing_key: named(key, "the routing key")?,
-        properties,
-        payload: envelope.payload.clone(),
-        own_exchange,
-        own_key,
-    })
+    Ok(properties)
 }
 
 fn rejected(reason: String) -> SendError {

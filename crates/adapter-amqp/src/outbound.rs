@@ -14,7 +14,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -28,15 +28,21 @@ use lapin::{
     types::ShortString,
 };
 use tokio::time::{Instant, timeout_at};
-use transload_adapter::{Destination, Outbound, SendError, Sent};
-use transload_envelope::{Outgoing, Timestamp};
+use transload_adapter::{
+    Context, Destination, Outbound, Replies, RequestError, SendError, Sent, Waiters,
+};
+use transload_envelope::{Envelope, Outgoing, Timestamp};
 
 use crate::{
     config::{AmqpConfig, AmqpTarget},
     connect::{Link, LinkState, is_lost},
     error::{Reaction, closed_by, reaction},
     mapping::{self, Limits, Publish},
+    request::ReplyDesk,
 };
+
+/// How many channels requests to all destinations, and answers, are spread over.
+const REQUEST_LANES: usize = 8;
 
 /// How many destinations may have a channel. At the bound, channels that nobody uses are closed.
 const LANES_MAX: usize = 512;
@@ -57,6 +63,9 @@ pub(crate) struct Publisher {
     link: Link,
     config: Arc<AmqpConfig>,
     lanes: Mutex<HashMap<String, Arc<Lane>>>,
+    replies: ReplyDesk,
+    /// Spreads requests and answers over several channels.
+    turn: AtomicUsize,
 }
 
 /// What became of one message on one channel.
@@ -74,11 +83,26 @@ struct Wish {
     mandatory: bool,
     /// The target asks for that in so many words.
     explicit: bool,
+    /// A message that is returned has no receiver, which is an answer and no failure.
+    asks: bool,
 }
 
 impl Publisher {
-    pub(crate) fn new(link: Link, config: Arc<AmqpConfig>) -> Self {
-        Self { link, config, lanes: Mutex::default() }
+    pub(crate) fn new(link: Link, config: Arc<AmqpConfig>, context: &Context) -> Self {
+        let replies = ReplyDesk::new(link.clone(), Arc::clone(&config), context);
+        Self { link, config, lanes: Mutex::default(), replies, turn: AtomicUsize::new(0) }
+    }
+
+    /// Sends one message of a request, which waits for no other: each goes on a channel of its own
+    /// as far as there are any, since a channel serves one call at a time where messages can be
+    /// returned.
+    async fn deliver_alone(&self, purpose: &str, publish: &Publish) -> Result<Sent, SendError> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % REQUEST_LANES;
+        let wish = Wish { mandatory: true, explicit: true, asks: true };
+        let sent = self.deliver(&format!("{purpose}/{turn}"), &[publish], wish).await.pop();
+        sent.unwrap_or_else(|| {
+            Err(SendError::Failed { reason: "the message has no result".into() })
+        })
     }
 
     fn limits(&self) -> Limits {
@@ -378,7 +402,11 @@ impl Returned {
             let id = publish.properties.message_id().clone();
             let key = (id, publish.exchange.clone(), publish.routing_key.clone());
             if let (Outcome::Settled(Ok(_)), Some(reason)) = (&*outcome, self.0.get(&key)) {
-                *outcome = Outcome::Settled(Err(unroutable(publish, reason, wish)));
+                *outcome = Outcome::Settled(if wish.asks {
+                    Ok(Sent::NoReceiver)
+                } else {
+                    Err(unroutable(publish, reason, wish))
+                });
             }
         }
     }
@@ -411,6 +439,7 @@ impl Outbound<AmqpTarget> for Publisher {
         let wish = Wish {
             mandatory: to.target.is_mandatory(),
             explicit: to.target.mandatory == Some(true),
+            asks: false,
         };
         let mut results = if messages.is_empty() {
             Vec::new()
@@ -426,6 +455,38 @@ impl Outbound<AmqpTarget> for Publisher {
                 Err(error) => Err(error),
             })
             .collect()
+    }
+
+    async fn request(
+        &self,
+        to: Destination<'_, AmqpTarget>,
+        message: &Outgoing,
+        replies: &Replies,
+    ) -> Result<(), RequestError> {
+        let desk = self.replies.open().await?;
+        let token = Waiters::token();
+        let mut message = message.clone();
+        let properties = message.envelope.properties_mut();
+        properties.correlation = Some(token.clone().into_bytes());
+        // Nobody needs a request to survive the broker.
+        properties.durable = Some(false);
+        let (limits, mapping) = (self.limits(), self.config.address_mapping);
+        let mut publish = mapping::publish(&message, to.target, mapping, limits, Timestamp::now())?;
+        publish.properties = publish.properties.with_reply_to(desk.queue.clone());
+        let _waiting = desk.waiters.wait(token, replies);
+        if self.deliver_alone("requests", &publish).await? == Sent::NoReceiver {
+            let key = publish.routing_key.as_str();
+            let reason = format!("no queue takes messages with the routing key {key:?}");
+            return Err(RequestError::NoResponder { reason: reason.into() });
+        }
+        desk.ended.cancelled().await;
+        Err(RequestError::Disconnected("the queue for replies is gone".into()))
+    }
+
+    async fn answer(&self, request: &Envelope, answer: &Envelope) -> Result<Sent, SendError> {
+        let (limits, mapping) = (self.limits(), self.config.address_mapping);
+        let publish = mapping::answer(request, answer, mapping, limits, Timestamp::now())?;
+        self.deliver_alone("answers", &publish).await
     }
 
     async fn close(&self) {
@@ -462,7 +523,7 @@ mod tests {
         returned.0.insert((Some("2".into()), "x".into(), "b".into()), "unroutable".to_owned());
         let mut outcomes: Vec<_> =
             messages.iter().map(|_| Outcome::Settled(Ok(Sent::Confirmed))).collect();
-        let wish = Wish { mandatory: true, explicit: false };
+        let wish = Wish { mandatory: true, explicit: false, asks: false };
         returned.apply(&messages.iter().collect::<Vec<_>>(), &mut outcomes, wish);
         let sent: Vec<_> =
             outcomes.iter().map(|outcome| matches!(outcome, Outcome::Settled(Ok(_)))).collect();

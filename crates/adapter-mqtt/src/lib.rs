@@ -12,6 +12,7 @@ mod codec;
 mod listener;
 mod mapping;
 mod message;
+mod request;
 mod topic;
 
 pub use client::{

@@ -25,6 +25,7 @@ use crate::{
     metrics::AdapterMetrics,
     requests::{Question, Requests},
     routing::{Routing, Shared},
+    trace,
 };
 
 /// How many deliveries are taken from a source at once.
@@ -201,6 +202,15 @@ impl Dispatcher {
             return None;
         }
         envelope.hops += 1;
+        if let Some(trace) = trace::step(&mut envelope.headers) {
+            debug!(
+                adapter = %self.adapter_name,
+                address = %envelope.address,
+                id = %envelope.id,
+                %trace,
+                "A message of a trace came in."
+            );
+        }
         Some((envelope, receipt))
     }
 

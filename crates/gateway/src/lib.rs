@@ -30,6 +30,7 @@ mod sync;
 #[cfg(test)]
 mod tests;
 mod times;
+mod trace;
 
 pub use self::{
     explain::Explainer,

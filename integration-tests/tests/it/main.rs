@@ -22,6 +22,7 @@ mod matrix;
 mod memory;
 mod peers;
 mod process;
+mod reply;
 mod rumqttd;
 mod support;
 mod traps;

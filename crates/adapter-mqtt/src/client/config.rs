@@ -160,6 +160,13 @@ pub struct ClientTarget {
     /// source said.
     #[serde(default)]
     pub retain: Option<bool>,
+
+    /// The topic that replies come under, for routes with `reply` to devices of MQTT 3.1.1, such as
+    /// `devices/{device}/replies/{correlation}`. `topic` may hold `{correlation}` too, so that the
+    /// device knows it. Without it, a device of MQTT 5 is told a Response Topic below
+    /// `transload/replies`, where this client subscribes.
+    #[serde(default)]
+    pub reply_topic: Option<String>,
 }
 
 mod defaults {

@@ -39,7 +39,7 @@ use self::{
     options::{Peer, Purpose},
     wire::{Handle, Step, Terms, Wire},
 };
-use crate::{codec::QoS, topic::Filter};
+use crate::{codec::QoS, request::Requests, topic::Filter};
 
 /// A client of another MQTT broker.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Adapter for MqttClient {
     const KIND: &'static str = "mqtt";
     const ROLE_KEY: &'static str = "url";
     const SUMMARY: &'static str = "a client of another MQTT broker";
-    const TEMPLATED: &'static [&'static str] = &["topic"];
+    const TEMPLATED: &'static [&'static str] = &["topic", "reply_topic"];
     type Config = ClientConfig;
     type Target = ClientTarget;
 
@@ -101,7 +101,11 @@ impl Adapter for MqttClient {
             receives: true,
             acknowledges: at_least_once && !config.session_expiry.is_zero(),
             refuses: false,
-            replies: ReplyPath::None,
+            // Only version 5 has response topics.
+            replies: match config.version {
+                ProtocolVersion::V5 => ReplyPath::Message,
+                ProtocolVersion::V311 => ReplyPath::None,
+            },
         }
     }
 
@@ -109,7 +113,7 @@ impl Adapter for MqttClient {
         TargetCapabilities {
             sends: true,
             confirms: target.qos != Some(0),
-            replies: false,
+            replies: config.version == ProtocolVersion::V5 || target.reply_topic.is_some(),
             carries_headers: config.version == ProtocolVersion::V5,
         }
     }
@@ -133,6 +137,7 @@ impl Adapter for MqttClient {
             confirm_timeout: config.confirm_timeout.get(),
             link: Arc::clone(&link),
             observer: Arc::clone(&context.observer),
+            requests: Arc::new(Requests::new(context.name.clone(), Arc::clone(&context.observer))),
         };
         let (outbound, driver) = outbound::new(handle, wire, settings);
         context.tasks.spawn(driver.run());

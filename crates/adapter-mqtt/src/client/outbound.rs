@@ -8,7 +8,7 @@
 //!   gateway's own queue sends it again. The library's memory of it is thrown away.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     pin::pin,
     sync::Arc,
     time::Duration,
@@ -19,16 +19,24 @@ use tokio::{
     sync::{Mutex, mpsc, oneshot},
     time::{Instant, timeout, timeout_at},
 };
-use transload_adapter::{Destination, Event, Observer, Outbound, SendError, Sent};
-use transload_envelope::{Outgoing, Text, Timestamp};
+use transload_adapter::{
+    Destination, Event, Observer, Outbound, Replies, RequestError, SendError, Sent,
+};
+use transload_envelope::{Envelope, Outgoing, Text, Timestamp};
 
 use super::{
     config::ClientTarget,
     error::Broken,
     link::Link,
-    wire::{Answer, Handle, Step, Terms, Wire},
+    wire::{Answer, Handle, Received, Step, Terms, Wire},
 };
-use crate::{codec::QoS, mapping, message::Message, topic};
+use crate::{
+    codec::QoS,
+    mapping,
+    message::Message,
+    request::{self, Requests},
+    topic,
+};
 
 /// How many messages wait between `send` and the task that owns the connection.
 const HANDOVER: usize = 256;
@@ -38,9 +46,16 @@ const GOODBYE: Duration = Duration::from_secs(2);
 
 type Verdict = Result<Sent, SendError>;
 
-struct Command {
-    message: Message,
-    done: oneshot::Sender<Verdict>,
+enum Command {
+    Publish {
+        message: Message,
+        done: oneshot::Sender<Verdict>,
+    },
+    /// Subscribes to replies; the answer holds why the broker refuses.
+    Subscribe {
+        filter: String,
+        done: oneshot::Sender<Option<String>>,
+    },
 }
 
 /// Publishes over one connection.
@@ -54,6 +69,9 @@ pub(super) struct ClientOutbound {
     link: Arc<Link>,
     observer: Arc<dyn Observer>,
     ended: tokio::sync::watch::Receiver<bool>,
+    requests: Arc<Requests>,
+    /// The filters of replies that are subscribed to.
+    subscribed: Mutex<HashSet<String>>,
 }
 
 /// The task that owns the connection.
@@ -67,6 +85,9 @@ pub(super) struct Driver {
     waiting: VecDeque<oneshot::Sender<Verdict>>,
     /// On the wire, by packet id.
     unacknowledged: HashMap<u16, oneshot::Sender<Verdict>>,
+    /// Subscriptions that the broker has not answered, in order.
+    subscribing: VecDeque<oneshot::Sender<Option<String>>>,
+    requests: Arc<Requests>,
     ended: tokio::sync::watch::Sender<bool>,
 }
 
@@ -78,6 +99,7 @@ pub(super) struct Settings {
     pub(super) confirm_timeout: Duration,
     pub(super) link: Arc<Link>,
     pub(super) observer: Arc<dyn Observer>,
+    pub(super) requests: Arc<Requests>,
 }
 
 /// Makes the two ends for a connection that has just been made.
@@ -98,6 +120,8 @@ pub(super) fn new(handle: Handle, wire: Wire, settings: Settings) -> (ClientOutb
         link: Arc::clone(&settings.link),
         observer: settings.observer,
         ended: end,
+        requests: Arc::clone(&settings.requests),
+        subscribed: Mutex::default(),
     };
     let driver = Driver {
         wire,
@@ -107,6 +131,8 @@ pub(super) fn new(handle: Handle, wire: Wire, settings: Settings) -> (ClientOutb
         link: settings.link,
         waiting: VecDeque::new(),
         unacknowledged: HashMap::new(),
+        subscribing: VecDeque::new(),
+        requests: settings.requests,
         ended,
     };
     (outbound, driver)
@@ -153,12 +179,51 @@ impl ClientOutbound {
             };
             let (done, verdict) = oneshot::channel();
             let sent = match &*commands {
-                Some(commands) => commands.send(Command { message, done }).await.is_ok(),
+                Some(commands) => commands.send(Command::Publish { message, done }).await.is_ok(),
                 None => false,
             };
             pending.push(if sent { Ok(verdict) } else { Err(Err(self.disconnected())) });
         }
         pending
+    }
+
+    /// Publishes one message and waits for its acknowledgement.
+    async fn publish(&self, message: Message) -> Verdict {
+        let (done, verdict) = oneshot::channel();
+        self.command(Command::Publish { message, done }).await?;
+        // The task that drops it has ended.
+        timeout(self.confirm_timeout, verdict).await.map_or_else(
+            |_| Err(self.disconnected()),
+            |told| told.unwrap_or_else(|_| Err(self.disconnected())),
+        )
+    }
+
+    async fn command(&self, command: Command) -> Result<(), SendError> {
+        let commands = self.commands.lock().await.clone();
+        let Some(commands) = commands else { return Err(self.disconnected()) };
+        commands.send(command).await.map_err(|_| self.disconnected())
+    }
+
+    /// Subscribes to replies, once for each filter.
+    async fn subscribe(&self, filter: &str) -> Result<(), RequestError> {
+        // Held until the broker has answered, so that nobody asks before it listens.
+        let mut subscribed = self.subscribed.lock().await;
+        if subscribed.contains(filter) {
+            return Ok(());
+        }
+        let (done, answer) = oneshot::channel();
+        self.command(Command::Subscribe { filter: filter.to_owned(), done }).await?;
+        match timeout(self.confirm_timeout, answer).await {
+            Ok(Ok(None)) => {
+                subscribed.insert(filter.to_owned());
+                Ok(())
+            }
+            Ok(Ok(Some(reason))) => {
+                let reason = format!("the replies cannot be subscribed to, {filter}: {reason}");
+                Err(RequestError::Rejected { reason: reason.into() })
+            }
+            Ok(Err(_)) | Err(_) => Err(self.disconnected().into()),
+        }
     }
 
     fn disconnected(&self) -> SendError {
@@ -196,6 +261,44 @@ impl Outbound<ClientTarget> for ClientOutbound {
         verdicts
     }
 
+    async fn request(
+        &self,
+        to: Destination<'_, ClientTarget>,
+        message: &Outgoing,
+        replies: &Replies,
+    ) -> Result<(), RequestError> {
+        let mut question = self.requests.ask(message, to.target.reply_topic.as_deref(), replies)?;
+        self.subscribe(question.filter.as_str()).await?;
+        // An acknowledgement of version 5 tells whether anybody is there.
+        question.outgoing.envelope.properties_mut().durable = Some(true);
+        let mut message = match self.prepare(to.target, &question.outgoing) {
+            Ok(message) => message,
+            Err(Ok(_)) => return Err(RequestError::Failed { reason: "it has expired".into() }),
+            Err(Err(error)) => return Err(error.into()),
+        };
+        message.topic = question.fill(&message.topic);
+        message.retain = false;
+        if self.publish(message).await? == Sent::NoReceiver {
+            let reason = "the broker has no subscriber to the topic";
+            return Err(RequestError::NoResponder { reason: reason.into() });
+        }
+        self.link.lost().await;
+        Err(RequestError::Disconnected(self.link.reason()))
+    }
+
+    async fn answer(&self, request: &Envelope, answer: &Envelope) -> Result<Sent, SendError> {
+        let rejected = |reason: String| SendError::Rejected { reason: reason.into() };
+        let topic = request::answer_topic(request).map_err(|reason| rejected(reason.to_owned()))?;
+        let message = mapping::from_envelope(answer, topic, QoS::AtLeastOnce, false);
+        let message = message.map_err(|error| rejected(error.to_string()))?;
+        let size = packet_bytes(&self.handle, &message, self.packet_bytes_max);
+        if size > self.packet_bytes_max {
+            let most = self.packet_bytes_max;
+            return Err(rejected(format!("the packet has {size} bytes; at most {most} are taken")));
+        }
+        self.publish(message).await
+    }
+
     async fn close(&self) {
         // Without a sender the task finishes what it has and says goodbye.
         drop(self.commands.lock().await.take());
@@ -219,6 +322,7 @@ impl Driver {
         // Dropping what is left tells its senders that the connection is gone.
         self.waiting.clear();
         self.unacknowledged.clear();
+        self.subscribing.clear();
         self.ended.send_replace(true);
     }
 
@@ -226,7 +330,8 @@ impl Driver {
         let mut open = true;
         let mut goodbye = None;
         loop {
-            let Self { wire, handle, commands, window, link, waiting, unacknowledged, .. } = self;
+            let Self { wire, handle, commands, window, link, .. } = self;
+            let Self { waiting, unacknowledged, subscribing, .. } = self;
             let step = {
                 let mut poll = pin!(wire.poll());
                 loop {
@@ -241,11 +346,20 @@ impl Driver {
                         () = link.lost() => return Ok(()),
                         () = tokio::time::sleep_until(until), if goodbye.is_some() => return Ok(()),
                         command = commands.recv(), if open && busy < *window => match command {
-                            Some(Command { message, done }) => {
-                                if !handle.publish(&message) {
+                            Some(command) => {
+                                let taken = match command {
+                                    Command::Publish { message, done } => {
+                                        waiting.push_back(done);
+                                        handle.publish(&message)
+                                    }
+                                    Command::Subscribe { filter, done } => {
+                                        subscribing.push_back(done);
+                                        handle.subscribe(&[(filter, QoS::AtLeastOnce)])
+                                    }
+                                };
+                                if !taken {
                                     return Err(Broken::Lost("the client takes nothing".to_owned()));
                                 }
-                                waiting.push_back(done);
                             }
                             None => open = false,
                         },
@@ -262,24 +376,42 @@ impl Driver {
     }
 
     fn apply(&mut self, step: &Step) {
-        match *step {
-            Step::Sent(0) => {
+        match step {
+            Step::Message(received) => self.take_reply(received),
+            Step::Subscribed(refusals) => {
+                if let Some(done) = self.subscribing.pop_front() {
+                    let refusal = refusals.first().map(|(_, reason)| reason.clone());
+                    drop(done.send(refusal));
+                }
+            }
+            &Step::Sent(0) => {
                 if let Some(done) = self.waiting.pop_front() {
                     // Whoever asked may have gone; the same below.
                     drop(done.send(Ok(Sent::Unconfirmed)));
                 }
             }
-            Step::Sent(packet_id) => {
+            &Step::Sent(packet_id) => {
                 if let Some(done) = self.waiting.pop_front() {
                     self.unacknowledged.insert(packet_id, done);
                 }
             }
-            Step::Acknowledged(packet_id, answer) => {
+            &Step::Acknowledged(packet_id, answer) => {
                 if let Some(done) = self.unacknowledged.remove(&packet_id) {
                     drop(done.send(verdict(answer)));
                 }
             }
-            Step::Connected(_) | Step::Message(_) | Step::Subscribed(_) | Step::Other => {}
+            Step::Connected(_) | Step::Other => {}
+        }
+    }
+
+    /// This connection subscribes to replies only.
+    fn take_reply(&mut self, received: &Received) {
+        let Received { message, packet_id, .. } = received;
+        if !self.requests.take(message) {
+            self.link.lose("the broker sent what was not subscribed to");
+        }
+        if message.qos != QoS::AtMostOnce && !self.handle.acknowledge(*packet_id) {
+            self.link.lose("the client takes no acknowledgement");
         }
     }
 }

@@ -26,7 +26,7 @@ use super::{
     stored,
     subscriptions::{Receiver, Subscriptions},
 };
-use crate::{codec::QoS, mapping, message::Message};
+use crate::{codec::QoS, mapping, message::Message, request::Requests};
 
 /// How many wills and answers may be on their way at once.
 const ALONE_MAX: usize = 4096;
@@ -56,6 +56,8 @@ pub(super) struct Broker {
     alone: Arc<Semaphore>,
     /// Ends all connections.
     pub(super) closing: CancellationToken,
+    /// Requests to devices.
+    pub(super) requests: Requests,
 }
 
 /// Where a message went.
@@ -95,6 +97,7 @@ impl Broker {
             packets: PacketTable::new(context.store.table(&format!("{name}/packets"))?),
             table: SessionTable::new(context.store.table(&format!("{name}/sessions"))?),
             closing: CancellationToken::new(),
+            requests: Requests::new(context.name.clone(), Arc::clone(&context.observer)),
             config,
             context,
             access,

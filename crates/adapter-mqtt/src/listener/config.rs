@@ -182,6 +182,12 @@ pub struct Target {
     /// said.
     #[serde(default)]
     pub retain: Option<bool>,
+
+    /// The topic that replies come under, for routes with `reply` to devices of MQTT 3.1.1, such as
+    /// `devices/{device}/replies/{correlation}`. `topic` may hold `{correlation}` too, so that the
+    /// device knows it. Without it, a device of MQTT 5 is told a Response Topic.
+    #[serde(default)]
+    pub reply_topic: Option<String>,
 }
 
 fn yes() -> bool {
@@ -335,6 +341,7 @@ fn lint_files(config: &Config) -> Vec<Lint> {
 
 pub(super) fn lint_target(target: &Target) -> Vec<Lint> {
     let mut lints = Vec::new();
+    lints.extend(crate::request::lint(target.reply_topic.as_deref()));
     if target.qos.is_some_and(|qos| qos > 2) {
         lints.push(Lint::error("qos", "the quality of service is 0, 1 or 2"));
     }

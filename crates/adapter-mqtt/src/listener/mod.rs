@@ -53,7 +53,7 @@ impl Adapter for MqttListener {
     const KIND: &'static str = "mqtt";
     const ROLE_KEY: &'static str = "listen";
     const SUMMARY: &'static str = "a broker that MQTT devices connect to";
-    const TEMPLATED: &'static [&'static str] = &["topic"];
+    const TEMPLATED: &'static [&'static str] = &["topic", "reply_topic"];
 
     type Config = Config;
     type Target = Target;
@@ -98,12 +98,12 @@ impl Adapter for MqttListener {
             receives: true,
             acknowledges: true,
             refuses: false,
-            replies: ReplyPath::Settlement,
+            replies: ReplyPath::Message,
         }
     }
 
     fn target(_: &Config, _: &Target) -> TargetCapabilities {
-        TargetCapabilities { sends: true, confirms: true, replies: false, carries_headers: true }
+        TargetCapabilities { sends: true, confirms: true, replies: true, carries_headers: true }
     }
 
     fn reconnects(_: &Config, _: &Interest, _: &Interest) -> bool {
@@ -309,7 +309,12 @@ mod tests {
         let mut kinds = registry.kinds();
         let kind = kinds.next().unwrap();
         assert_eq!((kind.kind(), kind.role_key()), ("mqtt", "listen"));
-        let target = Target { topic: Some("a/{b}".into()), qos: Some(2), retain: Some(true) };
+        let target = Target {
+            topic: Some("a/{b}".into()),
+            qos: Some(2),
+            retain: Some(true),
+            reply_topic: None,
+        };
         let config = toml::from_str("listen = \"127.0.0.1:1883\"").unwrap();
         let text = MqttListener::describe_target(&config, &target);
         assert_eq!(text, "topic a/{b}, QoS 2, retained");

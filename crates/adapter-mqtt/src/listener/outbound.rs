@@ -2,17 +2,17 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use transload_adapter::{
-    Destination, Event, Outbound, SendError, Sent,
+    Destination, Event, Outbound, Replies, RequestError, SendError, Sent,
     store::{Append, StoreError},
 };
-use transload_envelope::{Outgoing, Text};
+use transload_envelope::{Arguments, Envelope, Outgoing, Text};
 
 use super::{
     Closing,
     broker::{self, Broker},
     config::Target,
 };
-use crate::{codec::QoS, mapping, message::Message, topic};
+use crate::{codec::QoS, mapping, message::Message, request, topic};
 
 /// What routes send to the devices that have subscribed to it.
 pub(super) struct DeviceOutbound {
@@ -75,6 +75,20 @@ impl DeviceOutbound {
     }
 }
 
+impl DeviceOutbound {
+    /// Publishes one message and resolves when its receivers have it.
+    async fn hand_out(&self, message: Message, envelope: Envelope) -> Result<Sent, SendError> {
+        let mut appends = Vec::new();
+        let outgoing = Outgoing { envelope, arguments: Arguments::default() };
+        let sent = self.publish(&Arc::new(message), &outgoing, &mut appends)?;
+        if !appends.is_empty() {
+            let stored = self.broker.context.store.append_durably(appends).await;
+            stored.map_err(|error| store_error(&error))?;
+        }
+        Ok(sent)
+    }
+}
+
 #[async_trait]
 impl Outbound<Target> for DeviceOutbound {
     async fn send(
@@ -109,6 +123,36 @@ impl Outbound<Target> for DeviceOutbound {
             }
         }
         results
+    }
+
+    async fn request(
+        &self,
+        to: Destination<'_, Target>,
+        message: &Outgoing,
+        replies: &Replies,
+    ) -> Result<(), RequestError> {
+        let question =
+            self.broker.requests.ask(message, to.target.reply_topic.as_deref(), replies)?;
+        let mut outgoing = question.outgoing.clone();
+        // A device that is away is told so at once, and nothing waits for it.
+        outgoing.envelope.properties_mut().durable = Some(false);
+        let mut message = Self::message(to.target, &outgoing)?;
+        message.topic = question.fill(&message.topic);
+        message.retain = false;
+        if self.hand_out(message, outgoing.envelope).await? == Sent::NoReceiver {
+            let reason = "no device that is there has subscribed to the topic";
+            return Err(RequestError::NoResponder { reason: reason.into() });
+        }
+        self.broker.closing.cancelled().await;
+        Err(RequestError::Disconnected("the listener closes".into()))
+    }
+
+    async fn answer(&self, request: &Envelope, answer: &Envelope) -> Result<Sent, SendError> {
+        let rejected = |reason: String| SendError::Rejected { reason: reason.into() };
+        let topic = request::answer_topic(request).map_err(|reason| rejected(reason.to_owned()))?;
+        let message = mapping::from_envelope(answer, topic, QoS::AtLeastOnce, false);
+        let message = message.map_err(|error| rejected(error.to_string()))?;
+        self.hand_out(message, answer.clone()).await
     }
 
     async fn close(&self) {

@@ -3,7 +3,7 @@
 //! | reply | NATS |
 //! |---|---|
 //! | header `status` | header `status`; 400 and above also as `Nats-Service-Error-Code` |
-//! | header `transload-error` | also as `Nats-Service-Error`, which such a code needs |
+//! | header `reply-error` | also as `Nats-Service-Error`, which such a code needs |
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use transload_envelope::{Headers, Value};
@@ -11,7 +11,7 @@ use transload_envelope::{Headers, Value};
 use super::value;
 
 const STATUS: &str = "status";
-const ERROR: &str = "transload-error";
+const ERROR: &str = "reply-error";
 const SERVICE_ERROR: &str = "Nats-Service-Error";
 const SERVICE_ERROR_CODE: &str = "Nats-Service-Error-Code";
 
@@ -55,7 +55,7 @@ mod tests {
         write_service_error(&answer, &mut lines);
         assert!(lines.is_empty());
         answer.set("status", "504");
-        answer.set("transload-error", "timed-out");
+        answer.set("reply-error", "timed-out");
         write_service_error(&answer, &mut lines);
         let line = |name: &str| lines.get(name).map(ToString::to_string);
         assert_eq!(line("Nats-Service-Error-Code").as_deref(), Some("504"));

@@ -12,6 +12,7 @@ use super::{
     routes::Parts,
     settings::{ReplyKeys, RouteKeys},
     source::{FileId, Place},
+    targets::CORRELATION_KEPT,
 };
 
 /// How long a reply is waited for where the file does not say.
@@ -34,7 +35,10 @@ impl Check<'_> {
         keys: &RouteKeys,
         adapters: &Adapters<'_>,
     ) -> Option<Reply> {
-        let written = keys.reply.as_ref()?;
+        let Some(written) = &keys.reply else {
+            self.lint_correlation(parts);
+            return None;
+        };
         let place = Place { file, span: written.span() };
         self.lint_callers(&place, parts, adapters);
         self.lint_responders(&place, parts, adapters);
@@ -51,6 +55,17 @@ impl Check<'_> {
             gather: count(&settings.gather, 1),
             in_flight_max: count(&settings.max_in_flight, IN_FLIGHT_DEFAULT),
         })
+    }
+
+    /// Only a request has a correlation.
+    fn lint_correlation(&mut self, parts: &Parts) {
+        for (key, place, template) in parts.targets.iter().flat_map(|target| &target.templates) {
+            if **key == *"reply_topic" || template.as_str().contains(CORRELATION_KEPT) {
+                let message = "this has a meaning only for a route with `reply`";
+                let help = "add `reply = {}` to the route".to_owned();
+                self.report(Finding::error(place.clone(), message).with_help(help));
+            }
+        }
     }
 
     fn lint_callers(&mut self, place: &Place, parts: &Parts, adapters: &Adapters<'_>) {

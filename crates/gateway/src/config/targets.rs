@@ -1,6 +1,8 @@
 //! The `to` of a route.
 
 use serde_json::{Map, Value as Json};
+use std::borrow::Cow;
+
 use toml::de::DeValue;
 use transload_adapter::{Kind, PreparedTarget};
 use transload_envelope::Text;
@@ -19,6 +21,11 @@ use super::{
     suggest,
     tree::{Table, Value},
 };
+
+/// Stands in a target's topics for what tells one request from others.
+const CORRELATION: &str = "{correlation}";
+/// The same in a template that comes to it.
+pub(super) const CORRELATION_KEPT: &str = "{{correlation}}";
 
 /// A target as far as it could be read.
 #[derive(Debug)]
@@ -179,7 +186,8 @@ impl<'a> Check<'a> {
             let Some(value) = table.get_ref().get(*key) else { continue };
             let Some(text) = value.get_ref().as_str() else { continue };
             let place = Place { file, span: value.span() };
-            let template = match Template::parse(text) {
+            let kept = keep_correlation(text, kind, patterns);
+            let template = match Template::parse(&kept) {
                 Ok(template) => template,
                 Err(error) => {
                     let place = self.inside(file, value.span(), text, error.range.clone());
@@ -195,6 +203,20 @@ impl<'a> Check<'a> {
         }
         templates
     }
+}
+
+/// Keeps `{correlation}` as it is in the topics of a request and its reply: it is filled in with each
+/// request, after the templates.
+fn keep_correlation<'t>(text: &'t str, kind: &dyn Kind, patterns: &[Pattern]) -> Cow<'t, str> {
+    let captured =
+        |pattern: &Pattern| pattern.captures().iter().any(|name| **name == *"correlation");
+    if !kind.templated().contains(&"reply_topic")
+        || !text.contains(CORRELATION)
+        || patterns.iter().any(captured)
+    {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.replace(CORRELATION, CORRELATION_KEPT))
 }
 
 /// The references of a template that a pattern of the route does not fill in.

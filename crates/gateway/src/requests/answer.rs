@@ -8,6 +8,7 @@ use transload_adapter::{Refusal, ReplyPath, SendError, Sent, Settlement};
 use transload_envelope::Envelope;
 
 use super::{Failure, Request, Requests, gather};
+use crate::trace;
 
 /// How long the caller's broker may take to take an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -114,6 +115,7 @@ impl Requests {
 /// The answer as the caller knows its own request, without what concerns the responder only.
 fn fitting(mut answer: Envelope, request: &Envelope) -> Envelope {
     answer.hops = answer.hops.max(request.hops);
+    trace::step(&mut answer.headers);
     let correlation = request.properties().correlation.clone();
     let properties = answer.properties();
     if properties.correlation != correlation

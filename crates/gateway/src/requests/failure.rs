@@ -9,7 +9,7 @@ use transload_envelope::{Envelope, Origin, Text, Value};
 /// The header of an answer that holds its status, as HTTP numbers them.
 pub(crate) const STATUS_HEADER: Text = Text::from_static("status");
 /// The header of an answer that says why there is no reply.
-const ERROR_HEADER: Text = Text::from_static("transload-error");
+const ERROR_HEADER: Text = Text::from_static("reply-error");
 /// After how many seconds a caller is to try again.
 const RETRY_AFTER_HEADER: Text = Text::from_static("retry-after");
 /// When a caller is to try again where the target did not say.
@@ -28,7 +28,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Its name in `transload-error` and in the metrics.
+    /// Its name in `reply-error` and in the metrics.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::TimedOut => "timed-out",

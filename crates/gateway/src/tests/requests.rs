@@ -179,7 +179,7 @@ async fn who_still_waits_when_the_gateway_stops_is_told() {
         stop.cancel();
         let answer = answered(&fed).await;
         assert_eq!(status(&answer), Some(503));
-        assert_eq!(answer.headers.get("transload-error"), Some(&"stopping".into()));
+        assert_eq!(answer.headers.get("reply-error"), Some(&"stopping".into()));
     });
     ended.unwrap();
 }

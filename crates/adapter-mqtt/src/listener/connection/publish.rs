@@ -198,6 +198,14 @@ impl Connection {
     fn dispatch(&mut self, publish: Publish, slot: Option<Slot>) {
         let packet_id = publish.packet_id;
         let message = Arc::new(Message::from_publish(publish, Timestamp::now()));
+        if self.broker.requests.take(&message) {
+            if message.qos != QoS::AtMostOnce {
+                let incoming = &mut self.claim.state.incoming;
+                let number = incoming.add(packet_id, message.qos, Reason::SUCCESS);
+                incoming.wanted(number);
+            }
+            return;
+        }
         let local = self.broker.config.local;
         let fan_out = if local {
             self.broker.fan_out(&message, Some(&self.claim.session), true)

@@ -1,0 +1,195 @@
+//! Trace context (W3C Recommendation «Trace Context», <https://www.w3.org/TR/trace-context/>).
+//!
+//! Invariants:
+//! - A `traceparent` that came in is never forwarded unchanged: what goes out names a span of the
+//!   gateway's own, of the same trace.
+//! - A malformed one is dropped with its `tracestate`, and a trace is begun anew in its place. A
+//!   message without one stays without.
+
+use std::fmt;
+
+use transload_envelope::{Headers, MessageId, Text, Value};
+
+const TRACEPARENT: Text = Text::from_static("traceparent");
+const TRACESTATE: Text = Text::from_static("tracestate");
+/// What must be passed on of a `tracestate` (section 3.3.1.5), in bytes; a longer one is dropped.
+const TRACESTATE_BYTES_MAX: usize = 512;
+/// How many members a `tracestate` may have (section 3.3.1.1).
+const MEMBERS_MAX: usize = 32;
+/// The only flag that is defined (section 3.2.2.5).
+const SAMPLED: u8 = 1;
+
+/// The place of the gateway's work on a message in its trace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Trace {
+    trace_id: String,
+    span_id: String,
+    /// The span of whoever sent the message; absent when the trace was begun anew.
+    parent_id: Option<String>,
+    sampled: bool,
+}
+
+impl fmt::Display for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flags = u8::from(self.sampled) * SAMPLED;
+        write!(f, "00-{}-{}-{flags:02x}", self.trace_id, self.span_id)
+    }
+}
+
+/// Puts the gateway's own span into the headers, if the message belongs to a trace.
+pub(crate) fn step(headers: &mut Headers) -> Option<Trace> {
+    let is = |known: &Text, name: &str| name.eq_ignore_ascii_case(known);
+    let named = |known: &Text| -> Vec<Value> {
+        let headers = headers.iter().filter(|header| is(known, &header.name));
+        headers.map(|header| header.value.clone()).collect()
+    };
+    let (parents, states) = (named(&TRACEPARENT), named(&TRACESTATE));
+    if parents.is_empty() && states.is_empty() {
+        return None;
+    }
+    let names: Vec<_> = headers.iter().map(|header| header.name.clone()).collect();
+    for name in names.iter().filter(|name| is(&TRACEPARENT, name) || is(&TRACESTATE, name)) {
+        headers.remove(name);
+    }
+    // A state without a parent says nothing (section 3.3.1).
+    let parent = parents.first()?;
+    let read = if parents.len() == 1 { parent.as_text().and_then(|text| read(text)) } else { None };
+    let (trace, state) = match read {
+        Some(trace) => (trace, joined(&states)),
+        None => (begin(), None),
+    };
+    headers.push(TRACEPARENT, trace.to_string());
+    if let Some(state) = state {
+        headers.push(TRACESTATE, state);
+    }
+    Some(trace)
+}
+
+/// Reads a `traceparent` (section 3.2.2); of a later version as much as is known (section 3.2.4).
+fn read(text: &str) -> Option<Trace> {
+    let mut parts = text.trim().splitn(5, '-');
+    let version = parts.next().filter(|version| is_hex(version, 2) && *version != "ff")?;
+    let trace_id = parts.next().filter(|id| is_hex(id, 32) && !is_zero(id))?;
+    let parent_id = parts.next().filter(|id| is_hex(id, 16) && !is_zero(id))?;
+    let flags = parts.next().filter(|flags| is_hex(flags, 2))?;
+    if version == "00" && parts.next().is_some() {
+        return None;
+    }
+    Some(Trace {
+        trace_id: trace_id.to_owned(),
+        span_id: span_id(),
+        parent_id: Some(parent_id.to_owned()),
+        sampled: u8::from_str_radix(flags, 16).ok()? & SAMPLED == SAMPLED,
+    })
+}
+
+fn begin() -> Trace {
+    Trace { trace_id: random_hex(), span_id: span_id(), parent_id: None, sampled: false }
+}
+
+/// The last eight of sixteen bytes: random, and never all zero.
+fn span_id() -> String {
+    random_hex().split_off(16)
+}
+
+/// 32 hexadecimal digits of a new unique id.
+fn random_hex() -> String {
+    MessageId::generate().as_str().chars().filter(char::is_ascii_hexdigit).collect()
+}
+
+fn is_hex(text: &str, length: usize) -> bool {
+    let digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    text.len() == length && text.bytes().all(digit)
+}
+
+fn is_zero(id: &str) -> bool {
+    id.bytes().all(|byte| byte == b'0')
+}
+
+/// Several headers are one list (section 3.3.1); `None` when they cannot be passed on.
+fn joined(states: &[Value]) -> Option<String> {
+    let texts: Option<Vec<&str>> =
+        states.iter().map(|state| state.as_text().map(|text| text.trim())).collect();
+    let state = texts?.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(",");
+    let members = state.split(',').map(str::trim).filter(|member| !member.is_empty());
+    let sound = |member: &str| {
+        member.split_once('=').is_some_and(|(key, value)| !key.is_empty() && !value.is_empty())
+            && member.bytes().all(|byte| (0x20..0x7f).contains(&byte))
+    };
+    let fits = state.len() <= TRACESTATE_BYTES_MAX && members.clone().count() <= MEMBERS_MAX;
+    (!state.is_empty() && fits && members.clone().all(sound)).then_some(state)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+    fn stepped(pairs: &[(&'static str, &str)]) -> (Option<Trace>, Headers) {
+        let mut headers = Headers::default();
+        for (name, value) in pairs {
+            headers.push(*name, *value);
+        }
+        let trace = step(&mut headers);
+        (trace, headers)
+    }
+
+    #[test]
+    fn a_message_goes_on_with_a_span_of_our_own() {
+        let state = "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE";
+        let given = [("a", "1"), ("Traceparent", PARENT), ("tracestate", state)];
+        let (trace, headers) = stepped(&given);
+        let trace = trace.unwrap();
+        assert_eq!((&*trace.trace_id, trace.sampled), (TRACE_ID, true));
+        assert_eq!(trace.parent_id.as_deref(), Some("00f067aa0ba902b7"));
+        let sent = headers.get("traceparent").unwrap().as_text().unwrap();
+        assert_eq!(**sent, *trace.to_string());
+        assert!(sent.starts_with(&format!("00-{TRACE_ID}-")) && sent.ends_with("-01"));
+        assert_ne!(**sent, *PARENT);
+        assert_eq!(read(sent).unwrap().trace_id, TRACE_ID, "what goes out is well formed");
+        assert_eq!(headers.get("tracestate"), Some(&state.into()));
+        assert_eq!(headers.len(), 3);
+    }
+
+    #[test]
+    fn malformed_parents_begin_anew() {
+        for parent in [
+            "",
+            "x",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-1",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-what",
+        ] {
+            let (trace, headers) = stepped(&[("traceparent", parent), ("tracestate", "a=1")]);
+            let trace = trace.unwrap();
+            assert_eq!(trace.parent_id, None, "{parent}");
+            assert!(is_hex(&trace.trace_id, 32) && is_hex(&trace.span_id, 16), "{trace}");
+            assert_eq!(headers.get("tracestate"), None);
+            assert_ne!(headers.get("traceparent"), Some(&parent.into()));
+        }
+        let twice = stepped(&[("traceparent", PARENT), ("traceparent", PARENT)]);
+        assert_eq!(twice.0.unwrap().parent_id, None);
+    }
+
+    #[test]
+    fn later_versions_and_states_are_read_as_far_as_they_are_known() {
+        let later = "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-what-comes";
+        let (trace, headers) =
+            stepped(&[("traceparent", later), ("tracestate", "a=1"), ("tracestate", "b=2")]);
+        assert!(trace.unwrap().to_string().starts_with("00-"));
+        assert_eq!(headers.get("tracestate"), Some(&"a=1,b=2".into()));
+        for state in ["", "novalue", "a=", &"x=1,".repeat(40), &format!("a={}", "1".repeat(600))] {
+            let (_, headers) = stepped(&[("traceparent", PARENT), ("tracestate", state)]);
+            assert_eq!(headers.get("tracestate"), None, "{state}");
+        }
+        assert_eq!(stepped(&[("b", "1")]).0, None);
+        let (trace, headers) = stepped(&[("tracestate", "a=1")]);
+        assert!(trace.is_none() && headers.is_empty());
+    }
+}

@@ -1,0 +1,6 @@
+//! Requests and replies: every caller with every responder, real brokers and foreign clients.
+
+mod failures;
+mod many;
+mod pairs;
+mod rig;
