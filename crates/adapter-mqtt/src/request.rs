@@ -99,6 +99,11 @@ impl Requests {
         }
     }
 
+    /// Whether somebody waits for what is published under this topic. Who was asked may answer.
+    pub(crate) fn expects(&self, topic: &str) -> bool {
+        self.waiters.knows(topic)
+    }
+
     /// Takes a message that is a reply, wanted or late; `false` when it is none.
     pub(crate) fn take(&self, message: &Message) -> bool {
         let ours = message.topic.starts_with(REPLIES) || {
@@ -124,8 +129,15 @@ impl Question {
     }
 }
 
+/// The attribute of a message's origin that says that its sender may use its Response Topic in no
+/// way, so that the gateway does not for it either.
+pub(crate) const FORBIDDEN: Text = Text::from_static("response_topic_forbidden");
+
 /// The topic for an answer to a request that came in.
 pub(crate) fn answer_topic(request: &Envelope) -> Result<Text, &'static str> {
+    if request.origin.attribute(&FORBIDDEN).is_some() {
+        return Err("whoever asks may neither hear nor use the Response Topic");
+    }
     match &request.properties().reply_to {
         None => Err("the request has no Response Topic"),
         Some(topic) if !topic::is_valid_name(topic) || topic::is_reserved(topic) => {

@@ -46,6 +46,7 @@ use super::{
 use crate::{
     codec::{self, Fault, Publish, Reason, Version},
     message::Message,
+    request::FORBIDDEN,
 };
 
 /// How many bytes may wait to be written before the connection takes no more from its outbox, and
@@ -346,10 +347,17 @@ impl Connection {
         .with(Text::from_static("retain"), message.retain)
         .with(Text::from_static("peer"), self.client.peer.clone())
         .with(Text::from_static("protocol_version"), self.client.version.name());
-        match &self.client.username {
+        let origin = match &self.client.username {
             Some(username) => origin.with(Text::from_static("username"), username.clone()),
             None => origin,
+        };
+        let topic = message.properties.as_deref().and_then(|sent| sent.response_topic.as_ref());
+        let permit = &self.client.permit;
+        let may = |topic: &Text| permit.may_receive(topic) || permit.may_publish(topic);
+        if topic.is_some_and(|topic| !may(topic)) {
+            return origin.with(FORBIDDEN, true);
         }
+        origin
     }
 }
 

@@ -67,7 +67,9 @@ impl Connection {
         }
         let refused = if topic::is_reserved(&publish.topic) {
             Some(Reason::TOPIC_NAME_INVALID)
-        } else if !self.client.permit.may_publish(&publish.topic) {
+        } else if !self.client.permit.may_publish(&publish.topic)
+            && !self.broker.requests.expects(&publish.topic)
+        {
             Some(Reason::NOT_AUTHORIZED)
         } else {
             None
