@@ -83,7 +83,10 @@ fn everything_that_amqp_says_arrives() {
         }
     );
     let known: Vec<_> = envelope.origin.attributes.iter().map(|(name, _)| &**name).collect();
-    assert_eq!(known, ["exchange", "routing_key", "queue", "redelivered", "consumer_tag"]);
+    assert_eq!(
+        known,
+        ["exchange", "routing_key", "queue", "redelivered", "consumer_tag", "reply_queue"]
+    );
     assert_eq!(envelope.origin.attribute("redelivered"), Some(&Value::Bool(true)));
     // And leaves again as it came, but for the login's own user id.
     let publish = leave(envelope, "exchange = 'x'").unwrap();

@@ -22,7 +22,7 @@ const SAMPLED: u8 = 1;
 /// The place of the gateway's work on a message in its trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Trace {
-    trace_id: String,
+    id: String,
     span_id: String,
     /// The span of whoever sent the message; absent when the trace was begun anew.
     parent_id: Option<String>,
@@ -32,7 +32,7 @@ pub(crate) struct Trace {
 impl fmt::Display for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let flags = u8::from(self.sampled) * SAMPLED;
-        write!(f, "00-{}-{}-{flags:02x}", self.trace_id, self.span_id)
+        write!(f, "00-{}-{}-{flags:02x}", self.id, self.span_id)
     }
 }
 
@@ -69,14 +69,14 @@ pub(crate) fn step(headers: &mut Headers) -> Option<Trace> {
 fn read(text: &str) -> Option<Trace> {
     let mut parts = text.trim().splitn(5, '-');
     let version = parts.next().filter(|version| is_hex(version, 2) && *version != "ff")?;
-    let trace_id = parts.next().filter(|id| is_hex(id, 32) && !is_zero(id))?;
+    let id = parts.next().filter(|id| is_hex(id, 32) && !is_zero(id))?;
     let parent_id = parts.next().filter(|id| is_hex(id, 16) && !is_zero(id))?;
     let flags = parts.next().filter(|flags| is_hex(flags, 2))?;
     if version == "00" && parts.next().is_some() {
         return None;
     }
     Some(Trace {
-        trace_id: trace_id.to_owned(),
+        id: id.to_owned(),
         span_id: span_id(),
         parent_id: Some(parent_id.to_owned()),
         sampled: u8::from_str_radix(flags, 16).ok()? & SAMPLED == SAMPLED,
@@ -84,7 +84,7 @@ fn read(text: &str) -> Option<Trace> {
 }
 
 fn begin() -> Trace {
-    Trace { trace_id: random_hex(), span_id: span_id(), parent_id: None, sampled: false }
+    Trace { id: random_hex(), span_id: span_id(), parent_id: None, sampled: false }
 }
 
 /// The last eight of sixteen bytes: random, and never all zero.
@@ -142,13 +142,13 @@ mod tests {
         let given = [("a", "1"), ("Traceparent", PARENT), ("tracestate", state)];
         let (trace, headers) = stepped(&given);
         let trace = trace.unwrap();
-        assert_eq!((&*trace.trace_id, trace.sampled), (TRACE_ID, true));
+        assert_eq!((&*trace.id, trace.sampled), (TRACE_ID, true));
         assert_eq!(trace.parent_id.as_deref(), Some("00f067aa0ba902b7"));
         let sent = headers.get("traceparent").unwrap().as_text().unwrap();
         assert_eq!(**sent, *trace.to_string());
         assert!(sent.starts_with(&format!("00-{TRACE_ID}-")) && sent.ends_with("-01"));
         assert_ne!(**sent, *PARENT);
-        assert_eq!(read(sent).unwrap().trace_id, TRACE_ID, "what goes out is well formed");
+        assert_eq!(read(sent).unwrap().id, TRACE_ID, "what goes out is well formed");
         assert_eq!(headers.get("tracestate"), Some(&state.into()));
         assert_eq!(headers.len(), 3);
     }
@@ -169,7 +169,7 @@ mod tests {
             let (trace, headers) = stepped(&[("traceparent", parent), ("tracestate", "a=1")]);
             let trace = trace.unwrap();
             assert_eq!(trace.parent_id, None, "{parent}");
-            assert!(is_hex(&trace.trace_id, 32) && is_hex(&trace.span_id, 16), "{trace}");
+            assert!(is_hex(&trace.id, 32) && is_hex(&trace.span_id, 16), "{trace}");
             assert_eq!(headers.get("tracestate"), None);
             assert_ne!(headers.get("traceparent"), Some(&parent.into()));
         }
