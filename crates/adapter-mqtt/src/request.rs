@@ -171,6 +171,7 @@ pub(crate) fn lint(reply_topic: Option<&str>) -> Option<Lint> {
 mod tests {
     use tokio::time::Instant;
     use transload_adapter::NoObserver;
+    use transload_envelope::Arguments;
 
     use super::*;
     use crate::codec::QoS;
@@ -190,7 +191,7 @@ mod tests {
     fn a_reply_is_known_by_its_topic() {
         let requests = Requests::new("a".into(), Arc::new(NoObserver));
         let envelope = Envelope::new(Origin::new("web", "http", "x"), "?");
-        let mut outgoing = Outgoing { envelope, arguments: Default::default() };
+        let mut outgoing = Outgoing { envelope, arguments: Arguments::default() };
         let (replies, mut received) = Replies::new(1, Instant::now());
         let by_property = requests.ask(&outgoing, None, &replies).unwrap();
         let topic = by_property.outgoing.envelope.properties().reply_to.clone().unwrap();
