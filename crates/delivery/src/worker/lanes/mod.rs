@@ -93,6 +93,9 @@ impl Lanes {
     pub(super) async fn run(mut self) {
         loop {
             self.window.wake(Instant::now());
+            if !self.window.has_room() && !self.window.has_ready() && self.attempts.is_empty() {
+                self.window.flush();
+            }
             self.begin();
             if self.is_done() {
                 break;

@@ -175,6 +175,16 @@ impl Window {
         }
     }
 
+    /// Lets what waits for more members go as it is, to make room.
+    pub(super) fn flush(&mut self) {
+        let waiting: Vec<_> = self.waiting.values().copied().collect();
+        for key in waiting {
+            if self.lanes.get(&key).is_some_and(|lane| lane.backoff.is_none()) {
+                self.make_ready(key);
+            }
+        }
+    }
+
     /// Takes a message in hand, behind all others of its key.
     pub(super) fn push(&mut self, key: &str, message: InHand, outgoing: Outgoing) {
         let key = self.hasher.hash_one(key);
@@ -426,6 +436,22 @@ mod tests {
         tokio::time::sleep_until(window.next_due().unwrap()).await;
         window.wake(Instant::now());
         assert_eq!(next(&mut window).unwrap().1, [5]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_for_others_goes_when_there_is_no_room() {
+        let settings = batches_of(3, 60);
+        let mut window = window(Some(&settings));
+        push(&mut window, "a", 1, "x");
+        push(&mut window, "b", 2, "x");
+        assert!(next(&mut window).is_none());
+        window.flush();
+        let (unit, positions) = next(&mut window).unwrap();
+        assert_eq!(positions, [1]);
+        window.retry(unit);
+        assert_eq!(next(&mut window).unwrap().1, [2]);
+        window.flush();
+        assert!(next(&mut window).is_none(), "a retry keeps its time");
     }
 
     #[tokio::test(start_paused = true)]
