@@ -12,10 +12,15 @@ mod client;
 mod error;
 mod listener;
 mod mapping;
+mod secrets;
 #[cfg(test)]
 mod testing;
 
 pub use self::{
-    client::{ClientConfig, ClientTarget, HttpClient, Method},
-    listener::{HttpListener, ListenerConfig, ListenerTarget, StreamSettings},
+    client::{ClientConfig, ClientTarget, HttpClient, Method, SignSettings},
+    listener::{
+        Algorithm, AuthSettings, BasicUser, BearerToken, CorsSettings, Encoding, HttpListener,
+        IntakeMethod, ListenerConfig, ListenerTarget, PathSettings, Patterns, ProxyHeader, Rate,
+        RateLimitSettings, SchemeName, StreamSettings, VerifySettings,
+    },
 };

@@ -15,6 +15,9 @@ pub enum Event {
     SubscriptionRefused,
     /// A peer broke its protocol.
     ProtocolError,
+    /// A peer that is connected may not do what it asks for: no good credential, no good signature, no
+    /// permission.
+    AccessDenied,
     /// A message was turned away before any rule saw it: too large, wrong type, not allowed.
     MessageRefused,
     /// A message was lost at a bound that the protocol or the settings name, such as a slow

@@ -139,13 +139,23 @@ fn every_example_in_the_documents_is_sound() {
             let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
             fs::create_dir(folder.path().join("routes")).unwrap();
             write("routes/sample.toml", "[[route]]\nname = \"sample\"\nto = \"devices\"\n");
-            write("password", "secret-of-the-example\n");
             // Files that an adapter reads itself are relative to the working directory.
             let users = folder.path().join("users");
             write("users", "");
             let example = example.replace("\"users\"", &format!("{users:?}"));
+            for name in ["password", "github-secret", "ci-token", "ann-password"] {
+                write(name, "secret-of-the-example\n");
+            }
+            let (certificate, key) = certificate();
+            for (name, text) in
+                [("web.pem", &certificate), ("web.key", &key), ("clients.pem", &certificate)]
+            {
+                write(name, text);
+            }
+            let example = example.replace("/etc/transload", &folder.path().display().to_string());
             write("adapters.toml", &whole_file(&example));
-            let variables = |name: &str| (name == "AMQP_PASSWORD").then(|| "a-value".to_owned());
+            let known = ["AMQP_PASSWORD", "STRIPE_SECRET", "DASHBOARD_PASSWORD"];
+            let variables = |name: &str| known.contains(&name).then(|| "a-value".to_owned());
             let path = folder.path().join("adapters.toml");
             let loaded = load(&path, &variables, &registry());
             assert_sound(&format!("{file}, line {line}"), &loaded);
@@ -154,6 +164,13 @@ fn every_example_in_the_documents_is_sound() {
         }
     }
     assert!(examples >= 8, "{examples} examples");
+}
+
+/// A certificate and its key in PEM, for examples that name files of them.
+fn certificate() -> (String, String) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
 }
 
 /// The example with those adapters behind it that it does not define itself.
@@ -179,6 +196,35 @@ fn toml_examples(text: &str) -> Vec<(usize, String)> {
         }
     }
     examples
+}
+
+/// Each bound on the page on security has a test, and the tests that it names are there.
+#[test]
+fn the_tests_that_the_page_on_security_names_exist() {
+    let page = fs::read_to_string(repository().join("docs/SECURITY.md")).unwrap();
+    let mut sources = String::new();
+    read_sources(&repository().join("crates"), &mut sources);
+    let names = page.split('`').skip(1).step_by(2).filter(|name| {
+        let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        name.matches('_').count() >= 3 && name.bytes().all(known)
+    });
+    let names: Vec<_> = names.filter(|name| !page.contains(&format!("`{name} = "))).collect();
+    assert!(names.len() >= 20, "{names:?}");
+    let settings = ["max_connections_per_address", "insecure_without_authentication"];
+    for name in names.into_iter().filter(|name| !settings.contains(name)) {
+        assert!(sources.contains(&format!("fn {name}(")), "no test is named {name}");
+    }
+}
+
+fn read_sources(folder: &std::path::Path, into: &mut String) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read_sources(&path, into);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            into.push_str(&fs::read_to_string(&path).unwrap());
+        }
+    }
 }
 
 /// The tables of keys in `docs/CONFIGURATION.md` are made from the schema. With `UPDATE_DOCS=1` in

@@ -474,13 +474,14 @@ impl DeliveryObserver for DestinationMetrics {
     }
 }
 
-const EVENTS: [Event; 11] = [
+const EVENTS: [Event; 12] = [
     Event::ConnectionOpened,
     Event::ConnectionClosed,
     Event::ConnectionRefused,
     Event::LoginFailed,
     Event::SubscriptionRefused,
     Event::ProtocolError,
+    Event::AccessDenied,
     Event::MessageRefused,
     Event::MessageDropped,
     Event::MessageExpired,
@@ -496,6 +497,7 @@ fn event_name(event: Event) -> &'static str {
         Event::LoginFailed => "login_failed",
         Event::SubscriptionRefused => "subscription_refused",
         Event::ProtocolError => "protocol_error",
+        Event::AccessDenied => "access_denied",
         Event::MessageRefused => "message_refused",
         Event::MessageDropped => "message_dropped",
         Event::MessageExpired => "message_expired",

@@ -14,6 +14,7 @@ use transload_adapter::{
 use transload_envelope::Text;
 use url::Url;
 
+use super::sign::{SignSettings, Signer};
 use crate::mapping::{encode_path, is_forwardable};
 
 /// The most requests that may be under way at once.
@@ -68,6 +69,10 @@ pub struct ClientConfig {
     /// A file with the password; a line break at its end is left out.
     #[serde(default)]
     pub password_file: Option<PathBuf>,
+
+    /// Signs every request by Standard Webhooks.
+    #[serde(default)]
+    pub sign: Option<SignSettings>,
 
     /// The `User-Agent` of every request.
     #[serde(default = "user_agent")]
@@ -218,6 +223,10 @@ pub(super) fn lint(config: &ClientConfig) -> Vec<Lint> {
         }
     }
     lint_credentials(config, &mut lints);
+    if let Some(Err(fault)) = config.sign.as_ref().map(Signer::new) {
+        let path = fault.key.map_or("sign".to_owned(), |key| format!("sign.{key}"));
+        lints.push(Lint::error(path, fault.message).with_help(fault.help));
+    }
     lints
 }
 
@@ -359,6 +368,9 @@ mod tests {
             ("url = \"https://example.com\"\npassword = \"a\"", &["password"]),
             ("url = \"http://example.com\"\nbearer_token = \"a\"", &["url"]),
             ("url = \"http://127.0.0.1\"\nbearer_token = \"a\"", &[]),
+            ("url = \"https://a\"\nsign = { secret = \"whsec_a2V5\" }", &[]),
+            ("url = \"https://a\"\nsign = { secret = \"?\" }", &["sign.secret"]),
+            ("url = \"https://a\"\nsign = {}", &["sign"]),
             (
                 "url = \"https://example.com\"\nheaders = { host = \"a\", \"x y\" = \"b\", ok = \"c\\n\" }",
                 &["headers.host", "headers.ok", "headers.x y"],

@@ -3,6 +3,7 @@
 mod config;
 mod outbound;
 mod request;
+mod sign;
 #[cfg(test)]
 mod tests;
 
@@ -13,8 +14,11 @@ use transload_adapter::{
     Adapter, ConnectError, Context, Endpoints, Lint, SourceCapabilities, TargetCapabilities,
 };
 
-pub use self::config::{ClientConfig, ClientTarget, Method};
 use self::outbound::HttpOutbound;
+pub use self::{
+    config::{ClientConfig, ClientTarget, Method},
+    sign::SignSettings,
+};
 
 /// An HTTP client.
 #[derive(Clone, Copy, Debug)]

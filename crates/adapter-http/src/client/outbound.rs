@@ -29,6 +29,7 @@ use url::Url;
 use super::{
     config::{self, ClientConfig, ClientTarget},
     request,
+    sign::Signer,
 };
 use crate::{error, mapping};
 
@@ -45,6 +46,7 @@ pub(super) struct HttpOutbound {
     client: Client,
     base: Url,
     fixed: HeaderMap,
+    signer: Option<Signer>,
     in_flight: Arc<Semaphore>,
     in_flight_max: u32,
     lanes: Mutex<HashMap<Text, Lane>>,
@@ -80,6 +82,8 @@ impl HttpOutbound {
             builder = builder.tls_certs_only([]);
         }
         let client = builder.build().map_err(|error| unusable(error::causes(&error)))?;
+        let signer = config.sign.as_ref().map(Signer::new).transpose();
+        let signer = signer.map_err(|fault| unusable(format!("sign: {}", fault.message).into()))?;
         let in_flight_max = config.max_in_flight.get();
         Ok(Self {
             name,
@@ -87,6 +91,7 @@ impl HttpOutbound {
             client,
             base,
             fixed: config::fixed_headers(config)?,
+            signer,
             in_flight: Arc::new(Semaphore::new(in_flight_max as usize)),
             in_flight_max,
             lanes: Mutex::default(),
@@ -162,6 +167,11 @@ impl HttpOutbound {
         let url = self.url(target, message)?;
         let mut fields = self.fixed.clone();
         mapping::write_request_headers(&message.envelope, &mut fields);
+        if let Some(signer) = &self.signer {
+            signer
+                .add(&message.envelope.payload, &mut fields)
+                .map_err(|reason| SendError::Rejected { reason: reason.into() })?;
+        }
         let request = self.client.request(target.method.into(), url).headers(fields);
         Ok(request.body(message.envelope.payload.clone()))
     }

@@ -5,14 +5,15 @@ use std::{convert::Infallible, pin::Pin, time::Duration};
 use bytes::Bytes;
 use futures_util::Stream;
 use http::{
-    HeaderValue, Response, StatusCode,
-    header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER},
+    HeaderValue, Response, StatusCode, Version,
+    header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use http_body_util::{Either, Full, StreamBody};
 use hyper::body::Frame;
 use serde_json::json;
 use transload_envelope::{Envelope, MessageId, Value};
 
+use super::verify::Challenge;
 use crate::{
     error::Answer,
     mapping::{STATUS_HEADER, write_response_headers},
@@ -42,11 +43,38 @@ pub(super) fn respond(answer: Answer, id: Option<&MessageId>) -> Response<Body> 
 }
 
 /// 405 with the methods that are allowed.
-pub(super) fn not_allowed(allow: &'static str) -> Response<Body> {
+pub(super) fn not_allowed(allow: &str) -> Response<Body> {
     let detail = format!("the methods of this path are {allow}");
     let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, &detail, None);
-    set(&mut response, ALLOW, allow);
+    if let Ok(allow) = HeaderValue::try_from(allow) {
+        response.headers_mut().insert(ALLOW, allow);
+    }
     response
+}
+
+/// 401 with what is to be shown.
+pub(super) fn unauthorized(challenge: &'static str) -> Response<Body> {
+    let detail = "this path asks for credentials";
+    let mut response = problem(StatusCode::UNAUTHORIZED, detail, None);
+    set(&mut response, WWW_AUTHENTICATE, challenge);
+    response
+}
+
+/// 401 that tells nothing: whoever forges signatures is not to learn what is wrong with them.
+pub(super) fn bad_signature() -> Response<Body> {
+    full(StatusCode::UNAUTHORIZED, Bytes::new())
+}
+
+/// The answer to a provider's question.
+pub(super) fn challenge(challenge: Challenge) -> Response<Body> {
+    let mut response = full(StatusCode::OK, challenge.body);
+    set(&mut response, CONTENT_TYPE, challenge.content_type);
+    response
+}
+
+/// The answer to `OPTIONS`.
+pub(super) fn empty(status: StatusCode) -> Response<Body> {
+    full(status, Bytes::new())
 }
 
 /// 200 with events.
@@ -59,9 +87,12 @@ pub(super) fn events(frames: EventFrames) -> Response<Body> {
     response
 }
 
-/// Ends the connection after the response: the rest of the request will not be read.
-pub(super) fn and_close(mut response: Response<Body>) -> Response<Body> {
-    set(&mut response, CONNECTION, "close");
+/// Ends the connection after the response: the rest of the request will not be read. With HTTP/2 only
+/// the request ends.
+pub(super) fn and_close(mut response: Response<Body>, version: Version) -> Response<Body> {
+    if version < Version::HTTP_2 {
+        set(&mut response, CONNECTION, "close");
+    }
     response
 }
 
@@ -124,6 +155,6 @@ fn set(response: &mut Response<Body>, name: http::HeaderName, value: &'static st
 }
 
 /// Whole seconds, at least one: a client told to come back at once would only come back too early.
-fn seconds(after: Duration) -> u64 {
+pub(super) fn seconds(after: Duration) -> u64 {
     (after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1)
 }

@@ -29,6 +29,17 @@ pub(super) enum BodyError {
     TimedOut,
     /// The sender broke off, or broke the framing.
     Broken,
+    /// It is not packed as it says.
+    NotGzip,
+}
+
+/// Room for so many bytes among all bodies.
+pub(super) fn reserve(
+    buffered: &Arc<Semaphore>,
+    bytes: usize,
+) -> Result<OwnedSemaphorePermit, BodyError> {
+    let permits = u32::try_from(bytes).map_err(|_| BodyError::TooLarge)?;
+    Arc::clone(buffered).try_acquire_many_owned(permits).map_err(|_| BodyError::NoRoom)
 }
 
 /// Reads a body. The permit stands for its bytes among all that are held.
@@ -50,12 +61,8 @@ async fn collect(
     if announced > bytes_max {
         return Err(BodyError::TooLarge);
     }
-    let reserve = |bytes: usize| {
-        let permits = u32::try_from(bytes).map_err(|_| BodyError::TooLarge)?;
-        Arc::clone(buffered).try_acquire_many_owned(permits).map_err(|_| BodyError::NoRoom)
-    };
     // Reserved as it arrives, so that nobody can hold room with an announcement.
-    let mut held = reserve(0)?;
+    let mut held = reserve(buffered, 0)?;
     let mut collected = Vec::with_capacity(announced.min(FIRST_BYTES_MAX));
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| BodyError::Broken)?;
@@ -63,7 +70,7 @@ async fn collect(
         if data.len() > bytes_max - collected.len() {
             return Err(BodyError::TooLarge);
         }
-        held.merge(reserve(data.len())?);
+        held.merge(reserve(buffered, data.len())?);
         collected.extend_from_slice(&data);
     }
     // The conversion gives back the vector's spare room.

@@ -1,14 +1,20 @@
 //! The listener: requests come in as messages, messages go out as server-sent events.
 
+mod access;
 mod answer;
 mod body;
+mod busy;
 mod config;
 mod inbound;
+mod inflate;
 mod request;
 mod serve;
+mod server;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod verify;
+mod wire;
 
 use std::{future::pending, net::SocketAddr, sync::Arc};
 
@@ -21,10 +27,18 @@ use transload_adapter::{
 };
 use transload_listen::{Bound, Places, Settings};
 
-pub use self::config::{ListenerConfig, ListenerTarget, StreamSettings};
+pub(crate) use self::verify::sign_standard_webhook;
+pub use self::{
+    config::{
+        AuthSettings, BasicUser, BearerToken, CorsSettings, IntakeMethod, ListenerConfig,
+        ListenerTarget, PathSettings, Patterns, ProxyHeader, Rate, RateLimitSettings,
+        StreamSettings,
+    },
+    verify::{Algorithm, Encoding, SchemeName, VerifySettings},
+};
 use self::{
     inbound::{HttpInbound, Intake},
-    serve::Server,
+    server::Server,
     stream::{Hub, StreamOutbound},
 };
 
@@ -51,12 +65,13 @@ impl Adapter for HttpListener {
         config::lint_target(config, target)
     }
 
-    fn lint_source(_: &ListenerConfig, pattern: &str) -> Vec<Lint> {
-        config::lint_source(pattern)
+    fn lint_source(config: &ListenerConfig, pattern: &str) -> Vec<Lint> {
+        config::lint_source(config, pattern)
     }
 
     fn describe(config: &ListenerConfig) -> String {
-        format!("listens on http://{}", config.listen)
+        let scheme = if config.tls.is_some() { "https" } else { "http" };
+        format!("listens on {scheme}://{}", config.listen)
     }
 
     fn describe_target(config: &ListenerConfig, target: &ListenerTarget) -> String {
@@ -101,25 +116,25 @@ async fn open(
         .await
         .map_err(|error| ConnectError::Unusable { reason: error.to_string().into() })?;
     let address = bound.address();
-    if !address.ip().is_loopback() {
-        warn!(%address, adapter = %context.name, "The HTTP listener is open to the network without authentication.");
-    }
-    info!(%address, adapter = %context.name, "Listening for HTTP.");
-
     let tasks = context.tasks.clone();
     // Taking in ends with the context's signal or with the endpoints, serving with the endpoints.
     let end = CancellationToken::new();
     let stop = context.stop.child_token();
     let (intake, deliveries) = Intake::open(&context);
     let hub = Arc::new(Hub::new(config.streams.clone(), Arc::clone(&context.observer)));
-    let updates = context.updates.clone();
-    let server = Arc::new(Server::new(config, context, intake, Arc::clone(&hub), end.clone()));
+    let server = Server::new(config, &context, intake, Arc::clone(&hub), end.clone())?;
+    let server = Arc::new(server);
     let settings = Settings {
-        places: Places::new(server.config.max_connections, server.config.max_connections),
-        tls: None,
+        places: Places::new(
+            server.config.max_connections,
+            server.config.max_connections_per_address,
+        ),
+        tls: server.tls.clone(),
         stop: stop.clone(),
         tasks: tasks.clone(),
     };
+    announce(&server.config, address, &context.name);
+    let updates = context.updates.clone();
     tasks.spawn(transload_listen::serve(bound, settings, Arc::clone(&server)));
     tasks.spawn(Arc::clone(&server).follow(updates));
     let ended = end.clone();
@@ -138,4 +153,15 @@ async fn open(
         lost: Box::pin(pending()),
     };
     Ok((endpoints, address))
+}
+
+fn announce(config: &ListenerConfig, address: SocketAddr, adapter: &str) {
+    if config.insecure_without_authentication
+        && config.auth.is_none()
+        && !address.ip().is_loopback()
+    {
+        warn!(%address, adapter, "The HTTP listener is open to the network without authentication.");
+    }
+    let tls = config.tls.is_some();
+    info!(%address, adapter, tls, "Listening for HTTP.");
 }

@@ -77,6 +77,9 @@ const ONE_HOP: [&str; 18] = [
     "www-authenticate",
 ];
 
+/// A field whose value is a secret, though it is not for one hop only.
+const SECRET: &str = "x-gitlab-token";
+
 /// Fields that say what this client of ours can read, or who it is.
 const OUR_OWN: [&str; 3] = ["accept", "accept-encoding", "user-agent"];
 
@@ -105,7 +108,7 @@ pub(crate) fn read_headers(fields: &HeaderMap, envelope: &mut Envelope) {
         }
         if *name == HOPS {
             envelope.hops = first.and_then(parse).unwrap_or(envelope.hops);
-        } else if is_forwardable(name.as_str()) && !of_connection(name) {
+        } else if is_forwardable(name.as_str()) && *name != SECRET && !of_connection(name) {
             let name = Text::from(name.as_str());
             for value in fields.get_all(&*name) {
                 headers.push(name.clone(), read_value(value));
@@ -180,9 +183,14 @@ fn read_id(fields: &HeaderMap) -> Option<MessageId> {
         let text = std::str::from_utf8(fields.get(*name)?.as_bytes()).ok()?.trim();
         let unquoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
         let id = unquoted.unwrap_or(text);
-        let usable = (1..=ID_BYTES_MAX).contains(&id.len()) && !id.contains(char::is_control);
-        usable.then(|| MessageId::from_source(id))
+        usable_id(id)
     })
+}
+
+/// An id that every protocol can carry.
+pub(crate) fn usable_id(id: &str) -> Option<MessageId> {
+    let usable = (1..=ID_BYTES_MAX).contains(&id.len()) && !id.contains(char::is_control);
+    usable.then(|| MessageId::from_source(id))
 }
 
 /// The fields of a request that carries the message. Fields already there win.

@@ -14,7 +14,7 @@ pub(crate) use self::{
     address::{check_address, encode_path, read_path},
     event::{event_id, gap, render},
     headers::{
-        STATUS_HEADER, is_forwardable, read_headers, read_retry_after, write_request_headers,
-        write_response_headers,
+        STATUS_HEADER, is_forwardable, read_headers, read_retry_after, usable_id,
+        write_request_headers, write_response_headers,
     },
 };

@@ -1,3 +1,5 @@
+mod abuse;
+mod access;
 mod intake;
 mod limits;
 mod streams;

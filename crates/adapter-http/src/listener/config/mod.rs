@@ -1,14 +1,20 @@
-use std::{net::SocketAddr, time::Duration};
+//! The settings of a listener, and what can be wrong with them.
+
+mod access;
+mod lint;
+
+use std::net::SocketAddr;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::sync::Semaphore;
-use transload_adapter::{
-    Lint,
-    units::{ByteSize, HumanDuration},
-};
+use transload_adapter::units::{ByteSize, HumanDuration};
+use transload_listen::TlsSettings;
 
-use crate::mapping::check_address;
+pub use self::access::{
+    AuthSettings, BasicUser, BearerToken, CorsSettings, IntakeMethod, PathSettings, Patterns,
+    ProxyHeader, Rate, RateLimitSettings,
+};
+pub(crate) use self::lint::{lint, lint_source, lint_target};
 
 /// An HTTP listener: `POST` and `PUT` to any path that a route wants become messages, and `GET` of
 /// a stream path is a stream of server-sent events.
@@ -19,14 +25,59 @@ pub struct ListenerConfig {
     #[schemars(with = "String")]
     pub listen: SocketAddr,
 
-    /// Must be `true` to listen beyond this machine (beyond loopback): anyone who reaches the
-    /// address can then send messages and read the streams.
+    /// TLS, with HTTP/2 and HTTP/1.1; without it, the listener speaks them in the clear.
+    #[serde(default)]
+    pub tls: Option<TlsSettings>,
+
+    /// Who may send messages and read streams, on all paths that do not say it themselves.
+    #[serde(default)]
+    pub auth: Option<AuthSettings>,
+
+    /// Must be `true` to listen beyond this machine (beyond loopback) where nothing asks for
+    /// credentials: anyone who reaches the address can then send messages and read the streams. On
+    /// loopback this is so as long as nothing in the listener's settings asks for credentials.
     #[serde(default)]
     pub insecure_without_authentication: bool,
+
+    /// What is different for some paths, as `[[adapters.NAME.path]]`.
+    #[serde(default)]
+    pub path: Vec<PathSettings>,
 
     /// How many connections may be open at once, event streams included. Further ones are closed.
     #[serde(default = "max_connections")]
     pub max_connections: usize,
+
+    /// How many of them may come from one address: one IPv4 address or one IPv6 network of 64 bits.
+    /// A proxy is one address, whoever its clients are.
+    #[serde(default = "max_connections_per_address")]
+    pub max_connections_per_address: usize,
+
+    /// How many requests may come. One more is answered with 429 and `Retry-After`.
+    #[serde(default)]
+    pub rate_limit: Option<RateLimitSettings>,
+
+    /// The addresses or networks of proxies whose word about their clients is taken, such as
+    /// `10.0.0.0/8`. Rate limits and the attribute `client` go by it.
+    #[serde(default)]
+    pub trusted_proxies: Vec<String>,
+
+    /// The header in which they say it. It must be the one that they write, since they may pass on
+    /// the other as their clients wrote it.
+    #[serde(default)]
+    pub proxy_header: ProxyHeader,
+
+    /// Which pages of other origins may use the listener from a browser; none if it is left out.
+    #[serde(default)]
+    pub cors: Option<CorsSettings>,
+
+    /// The origins that may send webhooks here by the handshake of CloudEvents (`OPTIONS` with
+    /// `WebHook-Request-Origin`), such as `eventemitter.example.com`; `"*"` is every one.
+    #[serde(default)]
+    pub webhook_origins: Vec<String>,
+
+    /// The largest head of a request, in bytes; a larger one is refused with 431.
+    #[serde(default = "max_head_bytes")]
+    pub max_head_bytes: ByteSize,
 
     /// The largest body of a request; a larger one is refused with 413.
     #[serde(default = "max_body_bytes")]
@@ -46,6 +97,10 @@ pub struct ListenerConfig {
     #[serde(default = "body_timeout")]
     pub body_timeout: HumanDuration,
 
+    /// How long a peer may take nothing of what is sent to it; after that its connection is closed.
+    #[serde(default = "write_timeout")]
+    pub write_timeout: HumanDuration,
+
     /// How long a request waits for the guarantee of its routes. After that it is answered with
     /// 504: the message is not known to be accepted, and may still be. The sender must send it
     /// again, with the same `Idempotency-Key` or `webhook-id`, by which duplicates can be told; if
@@ -58,9 +113,25 @@ pub struct ListenerConfig {
     #[serde(default)]
     pub content_types: Vec<String>,
 
+    /// Whether bodies with `Content-Encoding: gzip` are taken in unpacked, up to `max_body_bytes`;
+    /// other encodings are then refused with 415. Without it, bodies pass as they are, with their
+    /// encoding. Signatures are of the bytes as they were sent.
+    #[serde(default)]
+    pub decode_gzip: bool,
+
     /// The event streams.
     #[serde(default)]
     pub streams: StreamSettings,
+}
+
+impl ListenerConfig {
+    /// Whether everybody may use the paths that say nothing about it.
+    pub(super) fn is_open(&self) -> bool {
+        let asks = |path: &PathSettings| path.auth.is_some() || path.verify.is_some();
+        let shown = self.tls.as_ref().is_some_and(TlsSettings::knows_every_client);
+        let asked = self.auth.is_some() || self.path.iter().any(asks);
+        self.insecure_without_authentication || shown || !asked && self.listen.ip().is_loopback()
+    }
 }
 
 /// Event streams: what routes send to this listener, for browsers and `curl` to read.
@@ -122,6 +193,18 @@ const fn max_connections() -> usize {
     4_096
 }
 
+const fn max_connections_per_address() -> usize {
+    1_024
+}
+
+const fn max_head_bytes() -> ByteSize {
+    ByteSize::from_kib(32)
+}
+
+const fn write_timeout() -> HumanDuration {
+    HumanDuration::from_secs(60)
+}
+
 const fn max_body_bytes() -> ByteSize {
     ByteSize::from_mib(16)
 }
@@ -140,89 +223,6 @@ const fn body_timeout() -> HumanDuration {
 
 const fn response_timeout() -> HumanDuration {
     HumanDuration::from_secs(30)
-}
-
-pub(crate) fn lint(config: &ListenerConfig) -> Vec<Lint> {
-    let mut lints = Vec::new();
-    if !config.listen.ip().is_loopback() && !config.insecure_without_authentication {
-        let message = "the listener has no authentication and would be reachable from outside";
-        lints.push(Lint::error("listen", message).with_help(
-            "listen on 127.0.0.1, or say `insecure_without_authentication = true` if that is meant",
-        ));
-    }
-    let streams = &config.streams;
-    for (path, number) in [
-        ("max_connections", config.max_connections),
-        ("streams.max_subscribers", streams.max_subscribers),
-        ("streams.history_messages", streams.history_messages),
-    ] {
-        if number == 0 || number > Semaphore::MAX_PERMITS {
-            let message = format!("the number must be from 1 to {}", Semaphore::MAX_PERMITS);
-            lints.push(Lint::error(path, message));
-        }
-    }
-    for (path, size) in [
-        ("max_body_bytes", config.max_body_bytes),
-        ("max_buffered_bytes", config.max_buffered_bytes),
-        ("streams.history_bytes", streams.history_bytes),
-    ] {
-        if size.get() == 0 {
-            lints.push(Lint::error(path, "the size must be at least one byte"));
-        }
-    }
-    for (path, time) in [
-        ("header_timeout", config.header_timeout),
-        ("body_timeout", config.body_timeout),
-        ("response_timeout", config.response_timeout),
-        ("streams.keep_alive", streams.keep_alive),
-    ] {
-        if time.get() < Duration::from_millis(10) {
-            lints.push(Lint::error(path, "the time must be at least 10ms"));
-        }
-    }
-    if config.max_body_bytes > config.max_buffered_bytes {
-        let message = "a body of `max_body_bytes` would not fit into `max_buffered_bytes`";
-        lints.push(Lint::error("max_buffered_bytes", message));
-    }
-    let prefix = streams.prefix.trim_matches('/');
-    if !prefix.is_empty() && check_address(prefix).is_err() {
-        let message = "the prefix must be a path without wildcards, such as `/streams/`";
-        lints.push(Lint::error("streams.prefix", message));
-    }
-    for (place, content_type) in config.content_types.iter().enumerate() {
-        if content_type.split_once('/').is_none_or(|(kind, sub)| kind.is_empty() || sub.is_empty())
-        {
-            let message = "a content type has the form `application/json` or `text/*`";
-            lints.push(Lint::error(format!("content_types.{place}"), message));
-        }
-    }
-    lints
-}
-
-pub(crate) fn lint_target(config: &ListenerConfig, target: &ListenerTarget) -> Vec<Lint> {
-    let Some(stream) = &target.stream else { return Vec::new() };
-    // Up to the first capture the path is known now, and the prefix must be known.
-    let known = stream.split('{').next().unwrap_or(stream).trim_start_matches('/');
-    let whole = known.len() == stream.trim_start_matches('/').len();
-    let below = |address: &str| config.streams.contain(address);
-    let prefix = config.streams.prefix.trim_matches('/');
-    if !(below(known) || !whole && below(&format!("{known}x"))) {
-        let help = format!("write a path below `/{prefix}/`, or change `streams.prefix`");
-        let message = "no stream is there: the path is not below the prefix of the streams";
-        return vec![Lint::error("stream", message).with_help(help)];
-    }
-    match check_address(if whole { known } else { prefix }) {
-        Err(error) if whole => vec![Lint::error("stream", format!("nobody can read it: {error}"))],
-        Ok(()) | Err(_) => Vec::new(),
-    }
-}
-
-pub(crate) fn lint_source(pattern: &str) -> Vec<Lint> {
-    if let Some(relative) = pattern.strip_prefix('/') {
-        let message = "a pattern that begins with `/` matches only paths that begin with `//`";
-        return vec![Lint::warning("", message).with_help(format!("write `{relative}`"))];
-    }
-    Vec::new()
 }
 
 /// Whether a request of this content type is taken.
@@ -244,6 +244,8 @@ pub(crate) fn takes(content_types: &[String], content_type: Option<&str>) -> boo
 
 #[cfg(test)]
 mod tests {
+    use transload_adapter::Lint;
+
     use super::*;
 
     fn config(text: &str) -> ListenerConfig {

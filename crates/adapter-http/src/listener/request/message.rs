@@ -1,0 +1,194 @@
+//! From a request that may send to a message, and to the gateway's verdict on it.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{
+    HeaderName, HeaderValue, StatusCode,
+    header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HOST},
+};
+use hyper::body::Incoming;
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, timeout, timeout_at},
+};
+use tracing::debug;
+use transload_adapter::Event;
+use transload_envelope::{Envelope, Origin};
+
+use super::{COME_AGAIN, Call, Outcome, Refused, STOPPING, bad_signature, problem};
+use crate::{
+    error::{self, Answer},
+    listener::{
+        access::User,
+        answer,
+        body::{self, BodyError},
+        config::takes,
+        inbound::{Closed, Intake},
+        inflate::gunzip,
+        verify::{Delivery, Signed, Verified, Verifier},
+    },
+    mapping,
+};
+
+/// How long a request waits for a credit before its sender is told to come again.
+const CREDIT_TIMEOUT: Duration = Duration::from_secs(1);
+const NO_ROOM: &str = "there is no room for the message now; send it again";
+const GZIP: HeaderValue = HeaderValue::from_static("gzip");
+
+impl Call<'_> {
+    /// Reads the body of a request, checks its signature, and hands its message over.
+    pub(super) async fn message(
+        &self,
+        intake: Arc<Intake>,
+        user: Option<User>,
+        verifier: Option<&Verifier>,
+        body: &mut Incoming,
+    ) -> Outcome {
+        let content_type = self.text(&CONTENT_TYPE);
+        if !takes(&self.policy.content_types, content_type) {
+            let detail = "messages of this content type are not taken";
+            return Err(problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+        }
+        let packed = self.is_packed()?;
+        let (bytes_max, config) = (self.policy.body_bytes_max, &self.server.config);
+        let read =
+            body::read(body, bytes_max, &self.server.buffered, config.body_timeout.get()).await;
+        let (mut payload, mut held) = read.map_err(|error| body_refused(error, bytes_max))?;
+        let delivery = match verifier.map(|verifier| self.verify(verifier, &payload)) {
+            Some(Ok(Verified::Message(delivery))) => Some(delivery),
+            Some(Ok(Verified::Challenge(challenge))) => return Ok(answer::challenge(challenge)),
+            Some(Err(refused)) => return Err(refused),
+            None => None,
+        };
+        if packed {
+            let unpacked = gunzip(&payload, bytes_max, &self.server.buffered).await;
+            (payload, held) = unpacked.map_err(|error| body_refused(error, bytes_max))?;
+        }
+        let envelope = self.envelope(payload, user, delivery, packed);
+        let id = envelope.id.clone();
+        let answer = self.deliver(intake, envelope, held).await;
+        Ok(answer::respond(answer, Some(&id)))
+    }
+
+    fn text(&self, name: &HeaderName) -> Option<&str> {
+        self.fields().get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// Whether the body is to be unpacked.
+    fn is_packed(&self) -> Result<bool, Refused> {
+        if !self.policy.decode_gzip || !self.fields().contains_key(CONTENT_ENCODING) {
+            return Ok(false);
+        }
+        let encoding = self.text(&CONTENT_ENCODING).unwrap_or_default().trim();
+        if encoding.eq_ignore_ascii_case("gzip") || encoding.eq_ignore_ascii_case("x-gzip") {
+            return Ok(true);
+        }
+        if encoding.eq_ignore_ascii_case("identity") {
+            return Ok(false);
+        }
+        let detail = "of content encodings, only gzip is taken";
+        let mut refused = problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail);
+        refused.headers_mut().insert(ACCEPT_ENCODING, GZIP);
+        Err(refused)
+    }
+
+    fn verify(&self, verifier: &Verifier, body: &[u8]) -> Result<Verified, Refused> {
+        verifier.verify(&Signed::new(self.fields(), body)).map_err(|why| {
+            self.server.observer.count(Event::AccessDenied, 1);
+            debug!(peer = %self.peer.address, path = %self.address, %why, "A signature is not good.");
+            Box::new(bad_signature())
+        })
+    }
+
+    fn envelope(
+        &self,
+        payload: Bytes,
+        user: Option<User>,
+        delivery: Option<Delivery>,
+        unpacked: bool,
+    ) -> Envelope {
+        let mut envelope = Envelope::new(self.origin(user), payload);
+        mapping::read_headers(self.fields(), &mut envelope);
+        if unpacked {
+            envelope.properties_mut().content_encoding = None;
+        }
+        if let Some(delivery) = delivery {
+            if let Some(id) = delivery.id.as_deref().and_then(mapping::usable_id) {
+                envelope.id = id;
+            }
+            if let Some(event) = delivery.event {
+                envelope.properties_mut().kind = Some(event.into());
+            }
+        }
+        envelope
+    }
+
+    fn origin(&self, user: Option<User>) -> Origin {
+        let Self { server, peer, head, address, .. } = self;
+        let mut origin = Origin::new(server.name.clone(), "http", address.clone())
+            .with("method", head.method.as_str())
+            .with("path", head.uri.path())
+            .with("peer", peer.address.to_string())
+            .with("client", self.client.to_string());
+        if let Some(User(name)) = user {
+            origin = origin.with("user", name);
+        }
+        if let Some(query) = head.uri.query() {
+            origin = origin.with("query", query);
+        }
+        if let Some(host) = self.text(&HOST).or(head.uri.host()) {
+            origin = origin.with("host", host);
+        }
+        origin
+    }
+
+    /// Hands a message to the gateway and waits for its verdict.
+    async fn deliver(
+        &self,
+        intake: Arc<Intake>,
+        envelope: Envelope,
+        buffered: OwnedSemaphorePermit,
+    ) -> Answer {
+        let until = Instant::now() + self.server.config.response_timeout.get();
+        let credit = match timeout(CREDIT_TIMEOUT, intake.credit()).await {
+            Ok(Ok(credit)) => credit,
+            Ok(Err(Closed)) => return Answer::later(COME_AGAIN, STOPPING),
+            Err(_) => return Answer::later(COME_AGAIN, NO_ROOM),
+        };
+        let waiting = match timeout_at(until, intake.hand_over(envelope, buffered, credit)).await {
+            Ok(Ok(waiting)) => waiting,
+            Ok(Err(Closed)) => return Answer::later(COME_AGAIN, STOPPING),
+            Err(_) => return Answer::later(COME_AGAIN, NO_ROOM),
+        };
+        // What was handed over must not keep the input from ending while it waits for its verdict.
+        drop(intake);
+        match timeout_at(until, waiting).await {
+            Ok(Ok(settlement)) => error::answer(settlement),
+            Ok(Err(_)) => Answer::later(COME_AGAIN, STOPPING),
+            Err(_) => Answer::problem(
+                StatusCode::GATEWAY_TIMEOUT,
+                "the message was not confirmed in time and may still be accepted; send it again \
+                 with this id as its Idempotency-Key",
+            ),
+        }
+    }
+}
+
+fn body_refused(error: BodyError, bytes_max: usize) -> Refused {
+    let answer = match error {
+        BodyError::TooLarge => Answer::problem(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body is larger than {bytes_max} bytes"),
+        ),
+        BodyError::NoRoom => Answer::later(COME_AGAIN, NO_ROOM),
+        BodyError::TimedOut => {
+            Answer::problem(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")
+        }
+        BodyError::Broken => Answer::problem(StatusCode::BAD_REQUEST, "the body is incomplete"),
+        BodyError::NotGzip => {
+            Answer::problem(StatusCode::BAD_REQUEST, "the body is not packed with gzip")
+        }
+    };
+    Box::new(answer::respond(answer, None))
+}
