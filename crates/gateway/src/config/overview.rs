@@ -72,6 +72,12 @@ fn route_rows(configuration: &Configuration, route: &Route) -> Vec<Vec<String>> 
         route.from.iter().map(name_of).collect::<Vec<_>>().join(", ")
     };
     let patterns = route.patterns.iter().map(|pattern| pattern.as_str().to_owned());
+    let mut matching = patterns.collect::<Vec<_>>().join(", ");
+    if let Some(when) = &route.when {
+        // One line, whatever lines it was written on.
+        let condition: Vec<_> = when.predicate.as_str().split_whitespace().collect();
+        let _ = write!(matching, " when {}", condition.join(" "));
+    }
     let mut name = route.name.to_string();
     if route.fallback {
         name.push_str(" (fallback)");
@@ -90,7 +96,7 @@ fn route_rows(configuration: &Configuration, route: &Route) -> Vec<Vec<String>> 
             vec![
                 name.clone(),
                 from.clone(),
-                patterns.clone().collect::<Vec<_>>().join(", "),
+                matching.clone(),
                 to,
                 route.reply.map_or_else(|| route.guarantee.to_string(), |_| "reply".to_owned()),
                 describe_queue(route),

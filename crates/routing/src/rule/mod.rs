@@ -217,7 +217,11 @@ impl RuleSet {
             if rule.fallback != fallback {
                 continue;
             }
-            let captures = rule.captures(candidate.pattern, &facts.envelope().address);
+            let captures = if rule.asks_for_captures() {
+                rule.captures(candidate.pattern, &facts.envelope().address)
+            } else {
+                Captures::default()
+            };
             let scope = Scope::new(&captures, facts);
             match rule.asked(&scope) {
                 Asked::True => {}
@@ -299,6 +303,11 @@ impl Rule {
             Some(Err(EvalError::Absent { what })) => what.to_string(),
             Some(Ok(_) | Err(EvalError::Failed { .. })) | None => String::new(),
         }
+    }
+
+    /// Whether anything of the rule may read what its patterns capture.
+    fn asks_for_captures(&self) -> bool {
+        self.when.is_some() || self.targets.iter().any(|target| !target.templates.is_empty())
     }
 
     /// What a pattern of the rule captures from an address that it matches.

@@ -295,6 +295,17 @@ fn routes_that_never_get_a_message() {
 }
 
 #[test]
+fn a_condition_ends_no_way() {
+    for (more, warnings) in [("", 1), ("when = \"payload.x > 3\"\n", 0)] {
+        let text = format!(
+            "{ADAPTERS}[[route]]\nname = \"first\"\nstop = true\n{more}{TO}\n\
+             [[route]]\nname = \"second\"\n{TO}\n"
+        );
+        assert_eq!(check(&text).report.warnings(), warnings, "{text}");
+    }
+}
+
+#[test]
 fn findings_look_like_those_of_rustc() {
     let loaded = check(&format!(
         "{ADAPTERS}[[route]]\nname = \"r\"\nto = {{ adapter = \"broker\", exchagne = \"x\" }}\n\
