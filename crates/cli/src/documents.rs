@@ -292,8 +292,10 @@ fn key_rows(schema: &Value, table: &Value, prefix: &str, rows: &mut Vec<String>)
             part["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         for (key, value) in keys {
             // They are described once, for all adapters and all targets.
-            let common = ["kind", "max_unsettled", "deduplicate", "unrouted", "adapter"]
-                .contains(&key.as_str());
+            let shared = keys.contains_key("kind") || keys.contains_key("adapter");
+            let common = shared
+                && ["kind", "max_unsettled", "deduplicate", "unrouted", "adapter"]
+                    .contains(&key.as_str());
             let spare =
                 common || key == "to" || (key.ends_with("_file") && value.get("type").is_none());
             if prefix.is_empty() && (spare || is_made_up(keys, key)) {

@@ -109,6 +109,7 @@ impl Dispatcher {
                 None => Some(receipt),
             };
             let Some(receipt) = first else { continue };
+            self.shared.recent.keep(&envelope);
             let verdict = self.decide(&mut rules, &envelope, plan, &mut appends).await?;
             let routing = &*rules.routing;
             routing.conditions.count(&routing.rules, &self.adapter_name, &envelope, plan);

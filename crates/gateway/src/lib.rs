@@ -19,6 +19,7 @@ mod message;
 mod metrics;
 mod offline;
 mod queues;
+mod recent;
 mod repair;
 mod requests;
 mod routing;

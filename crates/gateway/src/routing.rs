@@ -19,8 +19,10 @@ use crate::{
     conditions::Conditions,
     config::{Configuration, Route, RouteTarget, Unrouted},
     destination::Destination,
+    explain::Directory,
     limits::{Holding, Limits},
     metrics::Metrics,
+    recent::Recent,
 };
 
 /// The rules of one configuration and their destinations. Nothing in it changes.
@@ -31,6 +33,8 @@ pub(crate) struct Routing {
     pub(crate) conditions: Conditions,
     /// In the order in which the rules number them.
     pub(crate) destinations: Vec<Destination>,
+    /// What is to be known about routes and targets when a message is explained.
+    pub(crate) directory: Directory,
     /// How much the rules take of what they want.
     pub(crate) limits: Limits,
     /// The numbers by which the rules know the adapters.
@@ -53,6 +57,7 @@ impl Routing {
             conditions: Conditions::new(&rules, metrics),
             rules,
             destinations,
+            directory: Directory::new(configuration),
             limits: Limits::default(),
             unrouted: configuration.adapters.iter().map(|adapter| adapter.unrouted).collect(),
             adapters: names.zip(0..).collect(),
@@ -95,12 +100,19 @@ pub(crate) struct Shared {
     pub(crate) dead_letters: DeadLetters,
     /// The way to what throttles hold back.
     pub(crate) holding: Holding,
+    /// The latest messages.
+    pub(crate) recent: Recent,
 }
 
 impl Shared {
-    pub(crate) fn new(routing: Routing, store: Arc<dyn Store>, dead_letters: DeadLetters) -> Self {
+    pub(crate) fn new(
+        routing: Routing,
+        store: Arc<dyn Store>,
+        dead_letters: DeadLetters,
+        recent: Recent,
+    ) -> Self {
         let holding = Holding::new();
-        Self { routing: ArcSwap::from_pointee(routing), store, dead_letters, holding }
+        Self { routing: ArcSwap::from_pointee(routing), store, dead_letters, holding, recent }
     }
 
     /// The rules in force. They are to be used for a while and not kept.

@@ -40,6 +40,13 @@ pub(crate) struct Explain {
     #[arg(long, value_name = "FILE")]
     pub(super) file: Option<String>,
 
+    /// The id of one of the latest messages of the running gateway, which is asked through its admin
+    /// address and answers by the rules that run.
+    #[arg(long, value_name = "ID", conflicts_with_all = [
+        "address", "from", "header", "property", "attribute", "payload", "payload_file", "file",
+    ])]
+    pub(super) id: Option<String>,
+
     /// List all routes, also those that have nothing to do with the message.
     #[arg(long)]
     pub(super) all: bool,

@@ -8,6 +8,7 @@ use std::{
     io::{self, Read as _},
 };
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 use transload_gateway::{
     Explainer, Message,
@@ -20,7 +21,7 @@ use crate::{
     arguments::{Arguments, ReportFormat},
     colored, environment,
     exit::Outcome,
-    print, print_error,
+    operate, print, print_error,
 };
 
 /// Explains where a message would go.
@@ -31,8 +32,14 @@ pub(crate) fn explain(arguments: &Arguments, wanted: &Explain) -> Outcome {
         print_error(&report.render(colored(&io::stderr())));
         return Outcome::Faults;
     };
-    let explained = message(wanted)
-        .and_then(|message| Explainer::new(&configuration).explain(&message, wanted.all));
+    let explained = match &wanted.id {
+        Some(id) => {
+            let id = utf8_percent_encode(id, NON_ALPHANUMERIC);
+            operate::ask(&configuration, &format!("/explain?id={id}&all={}", wanted.all))
+        }
+        None => message(wanted)
+            .and_then(|message| Explainer::new(&configuration).explain(&message, wanted.all)),
+    };
     match explained {
         Ok(explained) => {
             show(wanted, &explained);

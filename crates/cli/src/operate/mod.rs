@@ -10,8 +10,9 @@ mod text;
 
 use std::io;
 
+use serde_json::Value;
 use tokio::runtime::Runtime;
-use transload_gateway::config::{Loaded, load};
+use transload_gateway::config::{Configuration, Loaded, load};
 
 use self::access::Access;
 pub(crate) use self::{
@@ -71,6 +72,18 @@ pub(crate) fn operate(arguments: &Arguments, command: Command<'_>) -> Outcome {
         Ok(Done::InPart) => Outcome::Incomplete,
         Err(reason) => failed(&reason),
     }
+}
+
+/// Asks the gateway for a page.
+pub(crate) fn ask(configuration: &Configuration, path: &str) -> Result<Value, Failure> {
+    let runtime =
+        Runtime::new().map_err(|error| format!("the runtime cannot be started: {error}"))?;
+    runtime.block_on(async {
+        let access = Access::open(configuration).await?;
+        let answer = access.get(path).await;
+        access.close().await;
+        answer
+    })
 }
 
 fn failed(reason: &str) -> Outcome {

@@ -16,6 +16,7 @@ use transload_adapter::store::StoreError;
 
 use super::{State, answer, describe};
 use crate::{
+    explain::explain,
     letters::{Replayed, Request},
     queues::Trouble,
 };
@@ -24,6 +25,7 @@ use crate::{
 pub(super) fn router() -> Router<State> {
     Router::new()
         .route("/adapters", get(adapters))
+        .route("/explain", get(explained))
         .route("/queues", get(queues))
         .route("/queues/move", post(move_queue))
         .route("/queues/drop", post(drop_queue))
@@ -63,6 +65,46 @@ async fn adapters(Extract(shown): Extract<State>) -> Response {
         view
     });
     answer(StatusCode::OK, &json!({ "adapters": adapters.collect::<Vec<_>>() }))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Explained {
+    id: String,
+    #[serde(default)]
+    all: bool,
+}
+
+/// Explains one of the latest messages by the rules that run.
+async fn explained(
+    Extract(shown): Extract<State>,
+    request: Result<Query<Explained>, QueryRejection>,
+) -> Response {
+    let Explained { id, all } = match request {
+        Ok(Query(request)) => request,
+        Err(rejection) => return unread(rejection.status(), &rejection.body_text()),
+    };
+    let routing = shown.shared.routing();
+    let recent = &shown.shared.recent;
+    let found = recent.find(&id).and_then(|envelope| {
+        let adapter = routing.adapter(&envelope.origin.adapter)?;
+        Some(explain(&routing.directory, &routing.rules, adapter, &envelope, all))
+    });
+    match found {
+        Some(one) => answer(StatusCode::OK, &json!({ "explanations": [one] })),
+        None if recent.is_on() => {
+            let reason = format!(
+                "no message with the id `{id}` is remembered; raise `recent_messages` in \
+                 `[gateway]` to remember more"
+            );
+            answer(StatusCode::NOT_FOUND, &json!({ "error": reason }))
+        }
+        None => {
+            let reason = "no messages are remembered: say `recent_messages = \"1MiB\"` in \
+                          `[gateway]`";
+            answer(StatusCode::NOT_FOUND, &json!({ "error": reason }))
+        }
+    }
 }
 
 async fn queues(Extract(shown): Extract<State>) -> Response {

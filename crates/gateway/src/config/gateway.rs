@@ -29,6 +29,7 @@ impl Default for GatewaySettings {
             dead_letters: Bounds::default(),
             reload_on_change: true,
             unrouted: Unrouted::default(),
+            recent_bytes_max: 1 << 20,
         }
     }
 }
@@ -69,6 +70,9 @@ impl<'a> Check<'a> {
             settings.reload_on_change = reload;
         }
         settings.unrouted = keys.unrouted.unwrap_or_default();
+        if let Some(bytes) = keys.recent_messages {
+            settings.recent_bytes_max = bytes.as_usize();
+        }
         if let Some(keys) = keys.dead_letters {
             settings.dead_letters = bounds(&keys);
         }

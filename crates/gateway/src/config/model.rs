@@ -45,6 +45,8 @@ pub struct GatewaySettings {
     pub reload_on_change: bool,
     /// What becomes of a message that no route wants.
     pub unrouted: Unrouted,
+    /// How many bytes of the latest messages are remembered in memory.
+    pub recent_bytes_max: usize,
 }
 
 impl GatewaySettings {
@@ -56,6 +58,7 @@ impl GatewaySettings {
             ("admin", *admin == running.admin),
             ("max_disk_bytes", *disk_bytes_max == running.disk_bytes_max),
             ("dead_letters", self.dead_letters == running.dead_letters),
+            ("recent_messages", self.recent_bytes_max == running.recent_bytes_max),
         ];
         keys.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect()
     }

@@ -49,6 +49,9 @@ pub(super) struct GatewayKeys {
     pub(super) reload_on_change: Option<bool>,
     /// The bounds of the dead letters of each route. At a bound the oldest make room.
     pub(super) dead_letters: Option<DeadLetterKeys>,
+    /// How many bytes of the latest messages are remembered in memory, so that `transload explain
+    /// --id` can tell where one of them went; 0 for none. Default: "1MiB".
+    pub(super) recent_messages: Option<ByteSize>,
     /// What becomes of a message that no route wants; adapters may say something else. Default:
     /// "drop".
     pub(super) unrouted: Option<Unrouted>,

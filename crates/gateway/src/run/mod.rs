@@ -31,6 +31,7 @@ use crate::{
     limits::Holder,
     metrics::Metrics,
     queues::{Owner, owner},
+    recent::Recent,
     routing::{Routing, Shared},
     status::{Stage, Status},
     storage::{self, Storage},
@@ -193,7 +194,8 @@ pub(crate) fn open(configuration: &Configuration, storage: &Storage) -> Result<S
         dead_letters.queue(&route)?;
     }
     let nothing = Routing::new(configuration, Vec::new(), &Metrics::new());
-    Ok(Shared::new(nothing, store, dead_letters))
+    let recent = Recent::new(configuration.gateway.recent_bytes_max);
+    Ok(Shared::new(nothing, store, dead_letters, recent))
 }
 
 impl Site {

@@ -3,9 +3,28 @@
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use transload_adapter::testing::Script;
+use transload_envelope::{Envelope, MessageId, Origin};
 
 use super::configuration;
 use crate::{Explainer, Message, config::Configuration, run_tests};
+
+#[tokio::test]
+async fn a_recent_message_of_a_running_gateway_is_explained_by_its_id() {
+    let peers = super::peer::Site::new();
+    let gateway = peers.start(ROUTES).await;
+    let mut message = Envelope::new(Origin::new("source", "fake", "devices/d7/telemetry"), "21.5");
+    message = message.with_id(MessageId::from_source("m-7"));
+    peers.source.feed(message).settled().await;
+    let explained = gateway.get("/explain?id=m-7").await;
+    let one = &explained["explanations"][0];
+    assert_eq!(one["from"], "source");
+    assert_eq!(one["message"]["payload"], "21.5");
+    assert_eq!(one["outputs"][0]["keys"], json!({ "key": "from.d7" }));
+    let (status, answer) = gateway.ask("GET", "/explain?id=m-8", &[], "").await;
+    assert_eq!(status, 404);
+    assert!(answer["error"].as_str().unwrap().contains("recent_messages"), "{answer}");
+    gateway.stop().await.unwrap();
+}
 
 struct Site {
     _scripts: (Script, Script),

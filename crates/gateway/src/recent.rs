@@ -1,0 +1,98 @@
+//! The latest messages that came in, so that somebody can ask where one of them went.
+//!
+//! Invariants:
+//! - They are in memory only, bounded in bytes; the oldest make room.
+//! - Each is a copy of its own, so that none keeps a larger buffer of its source alive.
+
+use std::{collections::VecDeque, sync::Mutex};
+
+use bytes::Bytes;
+use transload_envelope::{Envelope, codec};
+
+use crate::sync::lock;
+
+/// The latest messages.
+#[derive(Debug)]
+pub(crate) struct Recent {
+    bytes_max: usize,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    messages: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+impl Recent {
+    /// Keeps up to this many bytes; none turns it off.
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, kept: Mutex::default() }
+    }
+
+    /// Whether anything is kept.
+    pub(crate) fn is_on(&self) -> bool {
+        self.bytes_max > 0
+    }
+
+    /// Keeps a message.
+    pub(crate) fn keep(&self, envelope: &Envelope) {
+        // One that would push out all others is of no use.
+        if !self.is_on() || envelope.size() > self.bytes_max / 4 {
+            return;
+        }
+        let mut encoded = Vec::with_capacity(envelope.size());
+        codec::encode(envelope, &mut encoded);
+        let mut kept = lock(&self.kept);
+        kept.bytes += encoded.len();
+        kept.messages.push_back(encoded.into());
+        while kept.bytes > self.bytes_max
+            && let Some(oldest) = kept.messages.pop_front()
+        {
+            kept.bytes -= oldest.len();
+        }
+    }
+
+    /// The latest message of this id.
+    pub(crate) fn find(&self, id: &str) -> Option<Envelope> {
+        // Cheap copies, so that no dispatcher waits while they are looked through.
+        let messages: Vec<_> = lock(&self.kept).messages.iter().cloned().collect();
+        let decoded = messages.iter().rev().filter_map(|encoded| codec::decode(encoded).ok());
+        decoded.into_iter().find(|envelope| envelope.id.as_str() == id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use transload_envelope::{MessageId, Origin};
+
+    use super::*;
+
+    fn message(id: &str, payload: usize) -> Envelope {
+        Envelope::new(Origin::new("a", "fake", "x"), vec![b'x'; payload])
+            .with_id(MessageId::from_source(id))
+    }
+
+    #[test]
+    fn the_latest_are_kept_within_the_bound() {
+        let recent = Recent::new(4_000);
+        for number in 0..100 {
+            recent.keep(&message(&number.to_string(), 100));
+        }
+        assert_eq!(recent.find("99"), Some(message("99", 100)));
+        assert_eq!(recent.find("50"), None);
+        assert!(lock(&recent.kept).bytes <= 4_000);
+        recent.keep(&message("large", 5_000));
+        assert_eq!(recent.find("large"), None);
+        assert!(recent.find("99").is_some());
+        recent.keep(&message("99", 1));
+        assert_eq!(recent.find("99"), Some(message("99", 1)), "of two with one id, the later one");
+    }
+
+    #[test]
+    fn without_a_bound_nothing_is_kept() {
+        let recent = Recent::new(0);
+        recent.keep(&message("m", 0));
+        assert_eq!(recent.find("m"), None);
+    }
+}
