@@ -31,6 +31,20 @@ pub struct AmqpConfig {
     /// A file with the password, read at each connection; one line break at its end is left out.
     #[serde(default)]
     pub password_file: Option<PathBuf>,
+    /// How to log in: "plain" with user and password, or "external" as whom the client certificate
+    /// says.
+    #[serde(default)]
+    pub auth: Auth,
+    /// A PEM file of certificate authorities to trust besides the system's.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// A PEM file with this client's certificate.
+    #[serde(default)]
+    pub certificate_file: Option<PathBuf>,
+    /// A PEM file with the private key for `certificate_file`. These files are read at each
+    /// connection.
+    #[serde(default)]
+    pub key_file: Option<PathBuf>,
     /// How the connections are named at the broker; by default `transload` and the adapter's name.
     #[serde(default)]
     pub connection_name: Option<String>,
@@ -59,6 +73,17 @@ pub struct AmqpConfig {
     /// adapter.
     #[serde(default)]
     pub consume: Vec<Consume>,
+}
+
+/// How a client logs in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Auth {
+    /// With user and password.
+    #[default]
+    Plain,
+    /// By the client certificate.
+    External,
 }
 
 const fn default_heartbeat() -> HumanDuration {

@@ -7,8 +7,8 @@ use lapin::{
     AsyncTcpStream, Connection, ConnectionProperties, ConnectionState, ConnectionStatus, ErrorKind,
     Event,
     runtime::default_runtime,
-    tcp::{AMQPUriTcpExt, TLSConfig},
-    uri::AMQPUri,
+    tcp::{AMQPUriTcpExt, OwnedIdentity, OwnedTLSConfig},
+    uri::{AMQPUri, SASLMechanism},
 };
 use tokio::{sync::watch, time};
 use tokio_util::task::TaskTracker;
@@ -17,7 +17,7 @@ use transload_adapter::{BoxError, ConnectError, Lost};
 use transload_envelope::Text;
 
 use crate::{
-    config::AmqpConfig,
+    config::{AmqpConfig, Auth},
     error::{Reaction, connect_error, reaction},
     handshake::Handshake,
 };
@@ -64,6 +64,7 @@ impl Link {
         purpose: Purpose,
     ) -> Result<Self, ConnectError> {
         let password = password(config)?;
+        let tls = tls(config).await?;
         let mut failure = ConnectError::Unusable { reason: "there is no URL".into() };
         for url in config.url.iter() {
             let place = url.public();
@@ -71,7 +72,7 @@ impl Link {
                 reason: format!("url: {fault}").into(),
             })?;
             complete(&mut uri, config, password.as_deref());
-            match open_one(uri, config, name, purpose).await {
+            match open_one(uri, config, tls.clone(), name, purpose).await {
                 Ok(connection) => {
                     return Ok(Self::watched(connection, place, name, tasks, purpose));
                 }
@@ -160,6 +161,7 @@ fn tell(state: &LinkState, adapter: &str, place: &str, purpose: Purpose) {
 async fn open_one(
     uri: AMQPUri,
     config: &AmqpConfig,
+    tls: OwnedTLSConfig,
     name: &str,
     purpose: Purpose,
 ) -> Result<Connection, ConnectError> {
@@ -170,7 +172,7 @@ async fn open_one(
     // This is called in a thread of the library, which outlives a call that was given up.
     let own_runtime = runtime.clone();
     let connect = async move |uri: AMQPUri, _| {
-        let connecting = uri.connect_with_config_async(TLSConfig::default(), &own_runtime);
+        let connecting = uri.connect_with_config_async(tls.as_ref(), &own_runtime);
         let stream = within(limit, connecting).await?;
         let Some(handshake) = watcher.upgrade() else {
             return Err(io::Error::from(io::ErrorKind::ConnectionAborted).into());
@@ -225,6 +227,9 @@ fn complete(uri: &mut AMQPUri, config: &AmqpConfig, password: Option<&str>) {
     if let Some(password) = password {
         password.clone_into(&mut uri.authority.userinfo.password);
     }
+    if config.auth == Auth::External {
+        uri.query.auth_mechanism = Some(SASLMechanism::External);
+    }
     let heartbeat = u16::try_from(config.heartbeat.get().as_secs()).unwrap_or(u16::MAX);
     uri.query.heartbeat.get_or_insert(heartbeat);
     uri.query.frame_max.get_or_insert(FRAME_BYTES_MAX);
@@ -235,6 +240,37 @@ fn password(config: &AmqpConfig) -> Result<Option<String>, ConnectError> {
         (Some(path), _) => read_secret(path).map(Some),
         (None, password) => Ok(password.as_ref().map(|secret| secret.expose().to_owned())),
     }
+}
+
+/// The certificates, as their files are now.
+async fn tls(config: &AmqpConfig) -> Result<OwnedTLSConfig, ConnectError> {
+    let mut tls = OwnedTLSConfig::default();
+    if let Some(file) = &config.ca_file {
+        let text = String::from_utf8(read_file("ca_file", file).await?);
+        let text = text.map_err(|_| unreadable("ca_file", file, "it is no PEM file"))?;
+        tls.cert_chain = Some(text);
+    }
+    if let (Some(certificate), Some(key)) = (&config.certificate_file, &config.key_file) {
+        let pem = read_file("certificate_file", certificate).await?;
+        let key = read_file("key_file", key).await?;
+        tls.identity = Some(OwnedIdentity::PKCS8 { pem, key });
+    }
+    Ok(tls)
+}
+
+async fn read_file(key: &str, file: &Path) -> Result<Vec<u8>, ConnectError> {
+    let path = file.to_owned();
+    match tokio::task::spawn_blocking(move || std::fs::read(path)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) => Err(unreadable(key, file, &error.to_string())),
+        Err(error) => Err(unreadable(key, file, &error.to_string())),
+    }
+}
+
+/// Not a reason to give up either.
+fn unreadable(key: &str, file: &Path, why: &str) -> ConnectError {
+    let reason = format!("cannot read {key} {}: {why}", file.display());
+    ConnectError::Refused { reason: reason.into() }
 }
 
 /// Not a reason to give up: whoever writes the file may be late.
@@ -320,6 +356,96 @@ mod tests {
         let ConnectError::Unreachable(source) = &error else { panic!("{error:?}") };
         assert!(source.to_string().contains(&format!("127.0.0.1:{port}/%2f")), "{source}");
         assert!(!format!("{error:?} {source}").contains("geheim"));
+    }
+
+    /// Somebody who makes certificates.
+    struct Authority {
+        certificate: rcgen::Certificate,
+        issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+    }
+
+    /// Accepts one TLS client that shows a certificate of this authority, and returns what it says
+    /// first, or why it was not let in.
+    async fn tls_server(
+        listener: tokio::net::TcpListener,
+        authority: &Authority,
+    ) -> std::io::Result<[u8; 8]> {
+        use tokio::io::AsyncReadExt as _;
+        use tokio_rustls::rustls::{RootCertStore, ServerConfig, pki_types, server};
+
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.certificate.der().clone()).unwrap();
+        let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+        let clients = server::WebPkiClientVerifier::builder_with_provider(
+            roots.into(),
+            Arc::clone(&provider),
+        );
+        let (certificate, key) = issue(authority);
+        let key = pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(clients.build().unwrap())
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let mut stream = acceptor.accept(listener.accept().await?.0).await?;
+        let mut said = [0; 8];
+        stream.read_exact(&mut said).await?;
+        Ok(said)
+    }
+
+    fn authority() -> Authority {
+        let mut parameters = rcgen::CertificateParams::default();
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = parameters.self_signed(&key).unwrap();
+        Authority { certificate, issuer: rcgen::Issuer::new(parameters, key) }
+    }
+
+    fn issue(authority: &Authority) -> (rcgen::Certificate, rcgen::KeyPair) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let parameters = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+        (parameters.signed_by(&key, &authority.issuer).unwrap(), key)
+    }
+
+    #[tokio::test]
+    async fn certificates_of_our_own_authority_are_shown_and_trusted() {
+        // Another test may have been first.
+        let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+        let (own, other) = (authority(), authority());
+        let folder = tempfile::tempdir().unwrap();
+        let (certificate, key) = issue(&own);
+        let write = |name: &str, pem: String| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, pem).unwrap();
+            path.display().to_string()
+        };
+        let certificate = write("certificate", certificate.pem());
+        let key = write("key", key.serialize_pem());
+        for (authority, trusted) in [(&own, true), (&other, false)] {
+            let ca = write("ca", authority.certificate.pem());
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let config = config(&format!(
+                "url = 'amqps://localhost:{port}'\nauth = 'external'\nca_file = '{ca}'\n\
+                 certificate_file = '{certificate}'\nkey_file = '{key}'\nconnect_timeout = '2s'"
+            ));
+            let name = "svc".into();
+            let tasks = TaskTracker::new();
+            let opening = Link::open(&config, &name, &tasks, Purpose::Publish);
+            let (said, opened) = tokio::join!(tls_server(listener, &own), opening);
+            assert_eq!(said.is_ok_and(|said| said.starts_with(b"AMQP")), trusted);
+            assert!(opened.is_err(), "it was no broker");
+        }
+    }
+
+    #[test]
+    fn a_login_by_certificate_is_asked_for() {
+        let config = config("url = 'amqps://h'\nauth = 'external'");
+        let mut uri = config.url[0].parse().unwrap();
+        complete(&mut uri, &config, None);
+        assert_eq!(uri.query.auth_mechanism, Some(SASLMechanism::External));
     }
 
     #[tokio::test]

@@ -1,10 +1,11 @@
 //! What the types of the settings cannot say.
 
+use lapin::uri::AMQPScheme;
 use transload_adapter::Lint;
 
 use crate::{
     address::{can_match, matches},
-    config::{AddressSource, AmqpConfig, AmqpTarget, Bind, Consume, Declare},
+    config::{AddressSource, AmqpConfig, AmqpTarget, Auth, Bind, Consume, Declare},
 };
 
 /// The exchange that every broker has with this name, and whose type is known thereby.
@@ -43,6 +44,29 @@ fn lint_urls(config: &AmqpConfig, lints: &mut Vec<Lint>) {
     }
     if config.password.is_some() && config.password_file.is_some() {
         lints.push(Lint::error("password_file", "the password is given in `password` too"));
+    }
+    if config.certificate_file.is_some() != config.key_file.is_some() {
+        lints.push(Lint::error(
+            "certificate_file",
+            "`certificate_file` and `key_file` belong together",
+        ));
+    }
+    if config.auth == Auth::External && config.certificate_file.is_none() {
+        lints.push(
+            Lint::error("auth", "to log in by a certificate, there must be one")
+                .with_help("give `certificate_file` and `key_file`"),
+        );
+    }
+    let has_files = config.ca_file.is_some() || config.certificate_file.is_some();
+    for (number, url) in config.url.iter().enumerate() {
+        let plain = url.parse().is_ok_and(|uri| uri.scheme == AMQPScheme::AMQP);
+        if has_files && plain {
+            let path = if config.url.len() == 1 { "url".into() } else { format!("url.{number}") };
+            lints.push(
+                Lint::error(path, "the certificates are of no use without TLS")
+                    .with_help("write it as amqps://"),
+            );
+        }
     }
 }
 
