@@ -53,6 +53,11 @@ impl Python {
         Self::new("rpc", addresses)
     }
 
+    /// Makes and reads events; has no server.
+    pub fn events() -> Self {
+        Self::new("events", "-")
+    }
+
     /// Gives a publisher longer than usual.
     #[must_use]
     pub fn patient(mut self, patience: Duration) -> Self {

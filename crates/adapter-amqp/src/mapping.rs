@@ -13,6 +13,10 @@
 //! | user id | read from `user_id`, which must be the login; written as header `transload-user-id` |
 //! | hops | header `transload-hops` |
 //! | headers | the header table: sorted by name, repeats as an array |
+//!
+//! Attributes of an event (`ce-…`) are headers `cloudEvents_…`, the form that the AMQP 1.0 binding of
+//! `CloudEvents` prefers; `cloudEvents:…` and `ce-…` are read too. The event's source and id are the id of
+//! a message that has no `message_id`.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -24,7 +28,8 @@ use lapin::{
 };
 use transload_adapter::SendError;
 use transload_envelope::{
-    Envelope, Headers, MessageId, Origin, Outgoing, Properties, Text, Timestamp, Value,
+    Envelope, Header, Headers, MessageId, Origin, Outgoing, Properties, Text, Timestamp, Value,
+    cloudevents,
 };
 
 use crate::{
@@ -37,6 +42,7 @@ const CORRELATION_HEADER: &str = "x-correlation-id";
 const REPLY_TO_TOPIC_HEADER: &str = "x-reply-to-topic";
 const RETAIN_HEADER: &str = "transload-retain";
 const HOPS_HEADER: &str = "transload-hops";
+const EVENT_PREFIX: &str = "cloudEvents_";
 /// Not read back: anybody can write it, while the broker vouches for `user_id`.
 const USER_ID_HEADER: &str = "transload-user-id";
 /// The origin's attribute that tells a topic to reply to from a queue to reply to.
@@ -91,16 +97,42 @@ pub(crate) fn envelope(
             (HOPS_HEADER, Value::Int(count)) => {
                 hops = u8::try_from(count.max(0)).unwrap_or(u8::MAX);
             }
-            (name, value) => headers.push(name, value),
+            (name, value) => match attribute(name) {
+                Some(attribute) => headers.push(cloudevents::header(attribute), value),
+                None => headers.push(name, value),
+            },
         }
     }
     let origin = origin(source, &delivery, topic);
     let id = basic.message_id().as_ref().map(ShortString::as_str).filter(|id| !id.is_empty());
-    let id = id.map_or_else(MessageId::generate, MessageId::from_source);
+    let id = id.map(MessageId::from_source).or_else(|| cloudevents::message_id(&headers));
+    let id = id.unwrap_or_else(MessageId::generate);
     let mut envelope = Envelope::new(origin, delivery.data).with_id(id).with_properties(properties);
     envelope.headers = headers;
     envelope.hops = hops;
     Ok(envelope)
+}
+
+/// The attribute of an event that a header of this name stands for.
+fn attribute(name: &str) -> Option<&str> {
+    let prefixes = [EVENT_PREFIX, "cloudEvents:", cloudevents::PREFIX];
+    let name = prefixes.iter().find_map(|prefix| name.strip_prefix(prefix))?;
+    cloudevents::is_attribute_name(name).then_some(name)
+}
+
+/// The headers as they are written: attributes of an event have the prefix of AMQP.
+fn written(headers: &Headers) -> Headers {
+    if !cloudevents::is_event(headers) {
+        return headers.clone();
+    }
+    let named = |header: &Header| match cloudevents::attribute(&header.name) {
+        Some(attribute) => Header {
+            name: format!("{EVENT_PREFIX}{attribute}").into(),
+            value: header.value.clone(),
+        },
+        None => header.clone(),
+    };
+    headers.iter().map(named).collect()
 }
 
 fn origin(source: &Source, delivery: &Delivery, topic: bool) -> Origin {
@@ -288,7 +320,7 @@ fn properties_to_amqp(
     now: Timestamp,
 ) -> Result<BasicProperties, Text> {
     let properties = envelope.properties();
-    let mut headers = table::table_from_headers(&envelope.headers)?;
+    let mut headers = table::table_from_headers(&written(&envelope.headers))?;
     let persistent = target.persistent.unwrap_or(properties.durable != Some(false));
     let mut basic = BasicProperties::default()
         .with_message_id(table::short(envelope.id.as_str(), "the message id")?)

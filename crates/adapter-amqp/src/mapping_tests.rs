@@ -324,3 +324,35 @@ proptest! {
         prop_assert!(back.headers.is_empty());
     }
 }
+
+#[test]
+fn attributes_of_events_have_a_prefix_of_their_own() {
+    let mut headers = FieldTable::default();
+    for (name, value) in [
+        ("cloudEvents_specversion", "1.0"),
+        ("cloudEvents:id", "A234"),
+        ("ce-source", "/mycontext"),
+        ("cloudEvents_no-name", "x"),
+        ("type", "plain"),
+    ] {
+        headers.insert(name.into(), AMQPValue::LongString(value.into()));
+    }
+    headers.insert("cloudEvents_number".into(), AMQPValue::LongInt(5));
+    let envelope = arrive(BasicProperties::default().with_headers(headers));
+    let header = |name: &str| envelope.headers.get(name).cloned();
+    assert_eq!(header("ce-specversion"), Some("1.0".into()));
+    assert_eq!(header("ce-id"), Some("A234".into()));
+    assert_eq!(header("ce-source"), Some("/mycontext".into()));
+    assert_eq!(header("ce-number"), Some(Value::Int(5)));
+    assert_eq!(header("cloudEvents_no-name"), Some("x".into()));
+    assert_eq!(header("type"), Some("plain".into()));
+    assert_eq!(envelope.id.as_str(), "/mycontext A234");
+    let sent = leave(envelope, "").unwrap().properties;
+    let names: Vec<_> = sent.headers().iter().flat_map(FieldTable::inner).collect();
+    let names: Vec<_> = names.iter().map(|(name, _)| name.as_str()).collect();
+    let event = ["id", "no-name", "number", "source", "specversion"];
+    let event: Vec<_> = event.iter().map(|name| format!("cloudEvents_{name}")).collect();
+    assert_eq!(names[..5], event);
+    assert_eq!(names[5..], ["type"]);
+    assert_eq!(sent.message_id().as_ref().unwrap().as_str(), "/mycontext A234");
+}

@@ -1,4 +1,4 @@
-//! What it costs that packet identifiers of QoS 2 are on disk in sessions that outlive their connection:
+//! What it costs that packet identifiers of `QoS` 2 are on disk in sessions that outlive their connection:
 //! `cargo run --release -p transload-adapter-mqtt --example exactly_once -- 20000`. Messages go to a
 //! route that accepts them at once, so that the figure is that of the identifiers alone.
 

@@ -21,7 +21,8 @@
 //! | headers | the other user properties, in order, with repeats | none |
 //!
 //! The names do not meet the bare attribute names of CloudEvents (`id`, `type`, `source`, `time`
-//! …), which stay ordinary headers. A property whose value does not read as what its name says
+//! …). With `specversion`, a message is an event in binary mode: its user properties that can be
+//! attributes are headers `ce-…`, and its source and id are the id of a message that has no other. A property whose value does not read as what its name says
 //! stays a header too, so nothing is lost. Header values that are no text become text: numbers and
 //! truth values in their JSON form, timestamps in milliseconds, bytes in base64 behind
 //! `base64:` where they are no UTF-8, lists and maps as JSON.
@@ -30,7 +31,9 @@ use std::{fmt::Write, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
-use transload_envelope::{Envelope, MessageId, Origin, Properties, Text, Timestamp, Value};
+use transload_envelope::{
+    Envelope, Header, MessageId, Origin, Properties, Text, Timestamp, Value, cloudevents,
+};
 
 use crate::{
     codec::{MessageProperties, QoS},
@@ -73,7 +76,25 @@ pub(crate) fn to_envelope(message: &Message, origin: impl Into<Arc<Origin>>) -> 
             }
         }
     }
+    if envelope.headers.get("specversion").is_some() {
+        take_event(&mut envelope, id_taken);
+    }
     envelope.with_properties(properties)
+}
+
+/// Gives the attributes of an event their canonical names.
+fn take_event(envelope: &mut Envelope, has_id: bool) {
+    let canonical = |header: &Header| {
+        let mut header = header.clone();
+        if cloudevents::is_attribute_name(&header.name) {
+            header.name = cloudevents::header(&header.name);
+        }
+        header
+    };
+    envelope.headers = envelope.headers.iter().map(canonical).collect();
+    if let Some(id) = cloudevents::message_id(&envelope.headers).filter(|_| !has_id) {
+        envelope.id = id;
+    }
 }
 
 /// Makes an envelope that keeps every user property as a header, for other clients of the same
@@ -200,8 +221,11 @@ pub(crate) fn from_envelope(
     add(USER_ID, known.user_id.clone());
     add(TIMESTAMP, known.timestamp.map(|time| time.unix_ms.to_string().into()));
     add(HOPS, (envelope.hops > 0).then(|| envelope.hops.to_string().into()));
+    let is_event = cloudevents::is_event(&envelope.headers);
     for header in &envelope.headers {
-        user.push((header.name.clone(), value_text(&header.value)));
+        let attribute = cloudevents::attribute(&header.name).filter(|_| is_event);
+        let name = attribute.map_or_else(|| header.name.clone(), Text::from);
+        user.push((name, value_text(&header.value)));
     }
     for (name, value) in &user {
         check_text(name, "the name of a header")?;

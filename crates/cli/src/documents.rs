@@ -131,7 +131,8 @@ const FRAME: [(&str, &str); 4] = [
 #[test]
 fn every_example_in_the_documents_is_sound() {
     let mut examples = 0;
-    for file in ["README.md", "docs/CONFIGURATION.md", "docs/TESTING-RULES.md"] {
+    let files = ["README.md", "docs/CONFIGURATION.md", "docs/RULES.md", "docs/TESTING-RULES.md"];
+    for file in files {
         // The README is not there yet when this is built from a part of the repository.
         let Ok(text) = fs::read_to_string(repository().join(file)) else { continue };
         for (line, example) in toml_examples(&text) {
@@ -272,7 +273,11 @@ fn key_table(schema: &Value, name: &str) -> String {
         ["gateway"] => definitions["GatewayTable"].clone(),
         ["route"] => definitions["RouteTable"].clone(),
         ["to", kind, role] => {
-            titled(&definitions["TargetTable"]["anyOf"], format!("to {kind}, `{role}`"))
+            let title = format!("to {kind}, `{role}`");
+            let mut table = titled(&definitions["TargetTable"]["anyOf"], title);
+            // It is described with the route's own.
+            table["properties"].as_object_mut().unwrap().remove("shape");
+            table
         }
         [kind, role] => titled(&definitions["AdapterTable"]["oneOf"], format!("{kind}, `{role}`")),
         _ => panic!("no table is named {name}"),

@@ -20,6 +20,8 @@ const REASON: &str = "dead-letter.reason";
 const ATTEMPTS: &str = "dead-letter.attempts";
 const FIRST: &str = "dead-letter.first-failure-ms";
 const LAST: &str = "dead-letter.last-failure-ms";
+/// There, and with any text, in a letter that is as it came in.
+const UNPLANNED: &str = "dead-letter.unplanned";
 
 /// One message that could not be delivered.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +36,8 @@ pub struct DeadLetter {
     pub first_failure_at: Timestamp,
     /// When it failed last.
     pub last_failure_at: Timestamp,
+    /// Whether the rules have made the message ready for the destination; else it is as it came in.
+    pub planned: bool,
     /// The untouched message.
     pub outgoing: Outgoing,
 }
@@ -47,6 +51,9 @@ impl DeadLetter {
         arguments.push(ATTEMPTS, self.attempts.to_string());
         arguments.push(FIRST, self.first_failure_at.unix_ms.to_string());
         arguments.push(LAST, self.last_failure_at.unix_ms.to_string());
+        if !self.planned {
+            arguments.push(UNPLANNED, "true");
+        }
         for (key, text) in self.outgoing.arguments.iter() {
             arguments.push(key.clone(), text.clone());
         }
@@ -63,6 +70,7 @@ impl DeadLetter {
             attempts: text(ATTEMPTS).parse().unwrap_or_default(),
             first_failure_at: Timestamp { unix_ms: number(FIRST) },
             last_failure_at: Timestamp { unix_ms: number(LAST) },
+            planned: outgoing.arguments.get(UNPLANNED).is_none(),
             outgoing: Outgoing {
                 arguments: outgoing
                     .arguments
@@ -160,21 +168,26 @@ mod tests {
 
     #[test]
     fn what_is_known_of_a_failure_survives_the_queue() {
-        let letter = DeadLetter {
-            destination: "telemetry/services".into(),
-            reason: "unroutable".into(),
-            attempts: 3,
-            first_failure_at: Timestamp { unix_ms: 1_700_000_000_123 },
-            last_failure_at: Timestamp { unix_ms: 1_700_000_009_456 },
-            outgoing: Outgoing {
-                envelope: Envelope::new(Origin::new("devices", "mqtt", "a/b"), "body"),
-                arguments: [(Text::from("routing_key"), Text::from("a.b"))].into_iter().collect(),
-            },
-        };
-        let kept = Outgoing {
-            envelope: letter.outgoing.envelope.clone(),
-            arguments: letter.clone().into_arguments(),
-        };
-        assert_eq!(DeadLetter::from_outgoing(kept), letter);
+        for planned in [true, false] {
+            let letter = DeadLetter {
+                destination: "telemetry/services".into(),
+                reason: "unroutable".into(),
+                attempts: 3,
+                first_failure_at: Timestamp { unix_ms: 1_700_000_000_123 },
+                last_failure_at: Timestamp { unix_ms: 1_700_000_009_456 },
+                planned,
+                outgoing: Outgoing {
+                    envelope: Envelope::new(Origin::new("devices", "mqtt", "a/b"), "body"),
+                    arguments: [(Text::from("routing_key"), Text::from("a.b"))]
+                        .into_iter()
+                        .collect(),
+                },
+            };
+            let kept = Outgoing {
+                envelope: letter.outgoing.envelope.clone(),
+                arguments: letter.clone().into_arguments(),
+            };
+            assert_eq!(DeadLetter::from_outgoing(kept), letter);
+        }
     }
 }

@@ -8,6 +8,7 @@
 //! - Headers keep their order, their repeats and the types of their values.
 
 mod address;
+pub mod cloudevents;
 pub mod codec;
 mod envelope;
 mod headers;

@@ -271,13 +271,12 @@ impl Dispatcher {
         for failed in plan.drain_failed() {
             if let Some(destination) = routing.destinations.get(failed.destination) {
                 destination.routed.inc();
-                let reason = failed.to_string();
                 if let Some(responder) = &destination.responder {
                     let (asking, share) = (&responder.asking, share.clone());
-                    self.requests.refuse(envelope.clone(), share, asking, reason.into());
+                    self.requests.refuse(envelope.clone(), share, asking, failed.reason);
                     continue;
                 }
-                self.bury(destination, &envelope, reason.into()).await?;
+                self.bury(destination, &envelope, failed.reason).await?;
             }
         }
         let mut to = Vec::with_capacity(plan.targets().len());
@@ -288,26 +287,26 @@ impl Dispatcher {
             };
             destination.routed.inc();
             if let Some(responder) = &destination.responder {
+                let shaped = target.envelope.map(Arc::unwrap_or_clone);
                 questions.push(Question {
                     responder: responder.clone(),
                     arguments: target.arguments,
-                    envelope: envelope.clone(),
+                    envelope: shaped.unwrap_or_else(|| envelope.clone()),
                 });
                 continue;
             }
-            to.push(AppendTo {
+            let append = AppendTo {
                 queue: destination.queue.id(),
                 arguments: target.arguments,
                 share: Some((share.clone(), destination.settle_on)),
-            });
+            };
+            to.push((target.envelope, append));
         }
         if !questions.is_empty() {
             self.requests.ask(envelope.clone(), share.clone(), questions);
         }
+        group(envelope, to, appends);
         share.settle(Settlement::Accepted);
-        if !to.is_empty() {
-            appends.push(Append { envelope, to });
-        }
         Ok(())
     }
 
@@ -327,6 +326,7 @@ impl Dispatcher {
             attempts: 0,
             first_failure_at: now,
             last_failure_at: now,
+            planned: false,
             outgoing: Outgoing { envelope: envelope.clone(), arguments: Arguments::default() },
         };
         self.shared.dead_letters.add(&destination.route, &[letter]).await
@@ -349,4 +349,32 @@ impl Dispatcher {
             () = tokio::time::sleep(backoff.next_wait()) => {}
         }
     }
+}
+
+/// Makes one append of each message, however many queues it goes to: of the original, and of each
+/// that a rule has made of it, whose targets stand one behind the other.
+pub(crate) fn group(
+    original: Envelope,
+    targets: impl IntoIterator<Item = (Option<Arc<Envelope>>, AppendTo)>,
+    appends: &mut Vec<Append>,
+) {
+    let mut unchanged = Vec::new();
+    let mut shaped: Vec<(Arc<Envelope>, Vec<AppendTo>)> = Vec::new();
+    for (envelope, to) in targets {
+        match (envelope, shaped.last_mut()) {
+            (None, _) => unchanged.push(to),
+            (Some(envelope), Some((last, queues))) if Arc::ptr_eq(last, &envelope) => {
+                queues.push(to);
+            }
+            (Some(envelope), _) => shaped.push((envelope, vec![to])),
+        }
+    }
+    if !unchanged.is_empty() {
+        appends.push(Append { envelope: original, to: unchanged });
+    }
+    appends.extend(
+        shaped
+            .into_iter()
+            .map(|(envelope, to)| Append { envelope: Arc::unwrap_or_clone(envelope), to }),
+    );
 }

@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tracing::{info, warn};
-use transload_adapter::store::{Append, AppendTo, Depth, Position, Storage as Kept, StoreError};
+use transload_adapter::store::{AppendTo, Depth, Position, Storage as Kept, StoreError};
 use transload_delivery::dead_letters::PREFIX;
 
 use crate::{
-    letters::Places,
+    dispatch::group,
+    letters::{Place, Places},
     routing::{Routing, Shared},
     storage::Storage,
     times,
@@ -128,14 +129,16 @@ impl Queues {
                 let fitting = if destination.queue.is_full() {
                     Err(format!("the queue of `{to}` is full"))
                 } else {
-                    places.back(place, &kept.outgoing)
+                    places.back(place, &kept.outgoing, true)
                 };
                 match fitting {
-                    Ok((_, arguments)) => {
+                    Ok(places) => {
                         gone.push(kept.position);
                         let queue = destination.queue.id();
-                        let to = vec![AppendTo { queue, arguments, share: None }];
-                        appends.push(Append { envelope: kept.outgoing.envelope, to });
+                        let to = places.into_iter().map(|Place { arguments, envelope, .. }| {
+                            (envelope, AppendTo { queue, arguments, share: None })
+                        });
+                        group(kept.outgoing.envelope, to, &mut appends);
                     }
                     Err(reason) => {
                         let id = kept.outgoing.envelope.id.as_str();

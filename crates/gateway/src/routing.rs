@@ -139,11 +139,16 @@ pub(crate) fn rules(routes: &[Route]) -> RuleSet {
         when: route.when.clone(),
         fallback: route.fallback,
         stop: route.stop,
+        shape: route.shape.clone(),
         targets: route
             .to
             .iter()
             .zip(&mut numbers)
-            .map(|(to, destination)| TargetRule { destination, templates: templates(route, to) })
+            .map(|(to, destination)| TargetRule {
+                destination,
+                shape: to.shape.clone(),
+                templates: templates(route, to),
+            })
             .collect(),
     });
     RuleSet::new(rules.collect())

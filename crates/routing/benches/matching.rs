@@ -8,8 +8,8 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use transload_envelope::{Envelope, Origin};
 use transload_routing::{
-    Captures, Facts, Pattern, Plan, Predicate, Rule, RuleSet, Scope, TargetRule, Template, When,
-    WhenMissing,
+    Captures, Facts, Pattern, Plan, Predicate, Rule, RuleSet, Scope, Shape, TargetRule, Template,
+    When, WhenMissing,
 };
 
 /// About 200 bytes, as a sensor sends.
@@ -26,7 +26,12 @@ fn rule(number: usize, pattern: &str, when: Option<&str>) -> Rule {
         }),
         fallback: false,
         stop: false,
-        targets: vec![TargetRule { destination: number, templates: Vec::new() }],
+        shape: Shape::default(),
+        targets: vec![TargetRule {
+            destination: number,
+            shape: Shape::default(),
+            templates: Vec::new(),
+        }],
     }
 }
 

@@ -16,6 +16,7 @@ mod index;
 mod naive;
 mod pattern;
 mod rule;
+mod shape;
 mod template;
 
 pub use self::{
@@ -27,6 +28,10 @@ pub use self::{
     rule::{
         Considered, FailedTarget, Gate, Open, Plan, PlannedTarget, Rule, RuleSet, TargetRule,
         Verdict, When, WhenMissing,
+    },
+    shape::{
+        Codec, Computed, Field, Form, INFLATED_BYTES_MAX, MESSAGES_MAX, Path, Rename, Schema,
+        SchemaError, Shape, ShapeError, Split, Step, Unwrap, Wrap,
     },
     template::{
         Embedded, MessageField, Name, Property, RENDERED_BYTES_MAX, Reference, TEMPLATE_BYTES_MAX,

@@ -2,6 +2,7 @@
 
 #![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[expect(unreachable_pub, reason = "the fuzz targets share the file")]
 #[path = "../../../integration-tests/fuzz/src/texts.rs"]
 mod entries;
 

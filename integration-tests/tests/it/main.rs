@@ -17,6 +17,7 @@ mod check;
 mod conformance;
 mod defaults;
 mod disk;
+mod events;
 mod fixtures;
 mod listener;
 mod matrix;

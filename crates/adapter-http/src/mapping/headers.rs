@@ -9,6 +9,10 @@
 //! | priority, timestamp (ms since the epoch), hops | `Transload-Priority`, `Transload-Timestamp`, `Transload-Hops` |
 //! | headers | header fields, in order and with repeats |
 //!
+//! Headers that are attributes of an event (`ce-…`) are percent-encoded as the HTTP binding of
+//! `CloudEvents` 1.0.2, section 3.1.3.2, wants it, and decoded; the event's source and id are the id of a
+//! message that has no other.
+//!
 //! Expiry, durability, retain and reply address have no counterpart in HTTP. Header names and values
 //! that HTTP cannot carry (control characters, spaces in names) are percent-encoded; lists and maps
 //! are JSON text.
@@ -24,9 +28,13 @@ use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE},
 };
-use percent_encoding::percent_encode_byte;
+use percent_encoding::{
+    AsciiSet, CONTROLS, percent_decode, percent_encode_byte, utf8_percent_encode,
+};
 use serde_json::json;
-use transload_envelope::{Envelope, Headers, MessageId, Properties, Text, Timestamp, Value};
+use transload_envelope::{
+    Envelope, Headers, MessageId, Properties, Text, Timestamp, Value, cloudevents,
+};
 
 /// Headers that carry the sender's own id, the most telling first.
 const ID_HEADERS: [&str; 5] =
@@ -44,6 +52,9 @@ const HOPS: HeaderName = HeaderName::from_static("transload-hops");
 
 /// The header of a reply that holds its status; in HTTP it is the response's own.
 pub(crate) const STATUS_HEADER: &str = "status";
+
+/// What is encoded in an event's attribute, beside all that is not ASCII.
+const ATTRIBUTE: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
 /// The longest id that every protocol can carry (an AMQP short string), in bytes.
 const ID_BYTES_MAX: usize = 255;
@@ -110,10 +121,15 @@ pub(crate) fn read_headers(fields: &HeaderMap, envelope: &mut Envelope) {
             envelope.hops = first.and_then(parse).unwrap_or(envelope.hops);
         } else if is_forwardable(name.as_str()) && *name != SECRET && !of_connection(name) {
             let name = Text::from(name.as_str());
+            let is_attribute = cloudevents::attribute(&name).is_some();
+            let read = if is_attribute { read_attribute } else { read_value };
             for value in fields.get_all(&*name) {
-                headers.push(name.clone(), read_value(value));
+                headers.push(name.clone(), read(value));
             }
         }
+    }
+    if read_id(fields).is_none() && cloudevents::is_event(&headers) {
+        envelope.id = cloudevents::message_id(&headers).unwrap_or_else(|| envelope.id.clone());
     }
     envelope.headers = headers;
     if properties != Properties::NONE {
@@ -176,6 +192,13 @@ fn read_value(value: &HeaderValue) -> Value {
     }
 }
 
+fn read_attribute(value: &HeaderValue) -> Value {
+    match percent_decode(value.as_bytes()).decode_utf8() {
+        Ok(text) => Value::from(&*text),
+        Err(_) => read_value(value),
+    }
+}
+
 /// The sender's id, if it has one that every protocol can carry. `Idempotency-Key` may be quoted
 /// (draft-ietf-httpapi-idempotency-key-header).
 fn read_id(fields: &HeaderMap) -> Option<MessageId> {
@@ -220,7 +243,15 @@ fn write_headers(envelope: &Envelope, into: &mut HeaderMap) {
     for header in envelope.headers.iter().take(HEADERS_MAX) {
         let name = encode_name(&header.name);
         if let Some(name) = name.filter(|name| is_forwardable(name.as_str())) {
-            into.append(name, write_value(&header.value));
+            let text = header.value.as_text();
+            let value = match text.filter(|_| cloudevents::attribute(name.as_str()).is_some()) {
+                Some(text) => {
+                    let encoded = utf8_percent_encode(text, ATTRIBUTE).to_string();
+                    encode_value(encoded.as_bytes())
+                }
+                None => write_value(&header.value),
+            };
+            into.append(name, value);
         }
     }
     let properties = envelope.properties();

@@ -204,3 +204,44 @@ fn what_mqtt_cannot_carry_is_said() {
         assert_eq!(envelope(change), Err(error));
     }
 }
+
+#[test]
+fn an_event_is_known_by_its_version_and_has_bare_names_here() {
+    let user = |pairs: &[(&'static str, &'static str)]| -> Vec<(Text, Text)> {
+        pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+    };
+    let message = |pairs| Message {
+        topic: "a".into(),
+        payload: Bytes::new(),
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        expires_at: None,
+        properties: Some(Box::new(MessageProperties {
+            user: user(pairs),
+            ..MessageProperties::default()
+        })),
+    };
+    let event = message(&[
+        ("specversion", "1.0"),
+        ("id", "A234"),
+        ("source", "/mycontext"),
+        ("comexampleextension1", "value"),
+        ("X-Other", "1"),
+    ]);
+    let envelope = to_envelope(&event, origin(&event.topic));
+    let names: Vec<_> = envelope.headers.iter().map(|header| &*header.name).collect();
+    let expected = ["ce-specversion", "ce-id", "ce-source", "ce-comexampleextension1", "X-Other"];
+    assert_eq!(names, expected);
+    assert_eq!(envelope.id.as_str(), "/mycontext A234");
+    let back = from_envelope(&envelope, "a".into(), QoS::AtLeastOnce, false).unwrap();
+    let sent = back.properties.unwrap().user;
+    assert_eq!(sent[0], ("message-id".into(), "/mycontext A234".into()));
+    assert_eq!(sent[1..], event.properties.as_ref().unwrap().user[..]);
+
+    let plain = message(&[("id", "A234"), ("source", "/mycontext"), ("ce-type", "t")]);
+    let envelope = to_envelope(&plain, origin(&plain.topic));
+    let names: Vec<_> = envelope.headers.iter().map(|header| &*header.name).collect();
+    assert_eq!(names, ["id", "source", "ce-type"]);
+    let back = from_envelope(&envelope, "a".into(), QoS::AtLeastOnce, false).unwrap();
+    assert_eq!(back.properties.unwrap().user[1..], plain.properties.unwrap().user[..]);
+}

@@ -16,15 +16,19 @@
 //! line is carried as `Transload-Property: <name>=<percent-encoded text>`. A user header is carried
 //! as `Transload-Header: <name>=<value>`, both percent-encoded, when its name is not printable ASCII
 //! without `:`, when its name is one of those above or starts with `Nats-`, or when its value does
-//! not fit a line. The client keeps the order of headers of one name only; those of different
+//! not fit a line. Attributes of an event (`ce-…`) are percent-encoded as the NATS binding of
+//! `CloudEvents` 1.0.2 wants it; the event's source and id are the id of a message that has no other. The
+//! client keeps the order of headers of one name only; those of different
 //! names come in the order of their names.
 
 use std::time::Duration;
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue, Subject};
 use bytes::Bytes;
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, percent_encode};
-use transload_envelope::{Envelope, Headers, MessageId, Properties, Text, Timestamp};
+use percent_encoding::{
+    AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_decode_str, percent_encode, utf8_percent_encode,
+};
+use transload_envelope::{Envelope, Headers, MessageId, Properties, Text, Timestamp, cloudevents};
 
 use super::{AddressMapping, is_internal, value};
 
@@ -45,6 +49,9 @@ const TIMESTAMP: &str = "Transload-Timestamp-Ms";
 const HOPS: &str = "Transload-Hops";
 const PROPERTY: &str = "Transload-Property";
 const HEADER: &str = "Transload-Header";
+
+/// What is encoded in an event's attribute, beside all that is not ASCII.
+const ATTRIBUTE: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
 /// Names whose meaning is fixed above.
 const RESERVED: [&str; 4] = [CONTENT_TYPE, CONTENT_ENCODING, CORRELATION, REPLY_TO];
@@ -110,7 +117,12 @@ pub(crate) fn outgoing(
     }
     let reply = lines.reply_to(properties, how);
     for header in &envelope.headers {
-        lines.header(&header.name, &value::text(&header.value));
+        let text = value::text(&header.value);
+        if cloudevents::attribute(&header.name).is_some() {
+            lines.header(&header.name, &utf8_percent_encode(&text, ATTRIBUTE).to_string());
+        } else {
+            lines.header(&header.name, &text);
+        }
     }
     (lines.0, reply)
 }
@@ -206,13 +218,26 @@ pub(crate) fn incoming(lines: Option<&HeaderMap>, published: Timestamp) -> Incom
             },
             name if name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("nmqtt-")) => {}
             name if into.property(name, value.as_bytes(), published) => {}
-            name => into.headers.push(name, value),
+            name => into.header(name, value),
         }
+    }
+    if into.id.is_none() && cloudevents::is_event(&into.headers) {
+        into.id = cloudevents::message_id(&into.headers);
     }
     into
 }
 
 impl Incoming {
+    /// Takes a header; attributes of an event are decoded, and their names are in lower case.
+    fn header(&mut self, name: &str, value: &str) {
+        let lower = name.to_ascii_lowercase();
+        let is_attribute = cloudevents::attribute(&lower).is_some();
+        match percent_decode_str(value).decode_utf8() {
+            Ok(text) if is_attribute => self.headers.push(lower, &*text),
+            _ => self.headers.push(name, value),
+        }
+    }
+
     /// Takes a property by the name of its header; `false` when it is none, or not a valid one.
     fn property(&mut self, name: &str, bytes: &[u8], published: Timestamp) -> bool {
         let is = |known: &str| name.eq_ignore_ascii_case(known);

@@ -311,3 +311,27 @@ proptest! {
 fn the_default_is_what_the_server_does() {
     assert_eq!(AddressMapping::default(), Nats);
 }
+
+#[test]
+fn attributes_of_events_are_percent_encoded() {
+    let mut headers = HeaderMap::new();
+    for (name, value) in [
+        ("ce-specversion", "1.0"),
+        ("Ce-Id", "A234-1234-1234"),
+        ("ce-source", "/mycontext"),
+        ("ce-subject", "Euro%20%E2%82%AC%20%F0%9F%98%80"),
+        ("other", "a%20b"),
+    ] {
+        headers.insert(name, value);
+    }
+    let got = incoming(Some(&headers), NOW);
+    assert_eq!(got.headers.get("ce-id"), Some(&"A234-1234-1234".into()));
+    assert_eq!(got.headers.get("ce-subject"), Some(&"Euro € 😀".into()));
+    assert_eq!(got.headers.get("other"), Some(&"a%20b".into()));
+    assert_eq!(got.id.unwrap().as_str(), "/mycontext A234-1234-1234");
+    let mut envelope = Envelope::new(Origin::new("events", "nats", "a"), "");
+    envelope.headers = got.headers;
+    let (written, _) = outgoing(&envelope, Outbound::default(), NOW);
+    assert_eq!(lines(&written, "ce-subject"), ["Euro%20%E2%82%AC%20%F0%9F%98%80"]);
+    assert_eq!(lines(&written, "other"), ["a%20b"]);
+}

@@ -78,6 +78,7 @@ impl Worker {
                 attempts: dead.message.attempts,
                 first_failure_at: dead.message.first_failure_at.unwrap_or(now),
                 last_failure_at: now,
+                planned: true,
                 outgoing: dead.outgoing.clone(),
             })
             .collect();

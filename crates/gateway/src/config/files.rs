@@ -218,11 +218,14 @@ fn glob_matches(pattern: &str, name: &str) -> bool {
     reached.last() == Some(&true)
 }
 
+/// The text of a file.
+pub(super) fn read_text(path: &Path) -> Result<String, String> {
+    read(path).map_err(|reason| format!("cannot read `{}`: {reason}", path.display()))
+}
+
 /// A file that holds a secret; its text without the line ends at its end.
 pub(super) fn read_secret(path: &Path) -> Result<String, String> {
-    let text =
-        read(path).map_err(|reason| format!("cannot read `{}`: {reason}", path.display()))?;
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+    Ok(read_text(path)?.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 /// A path that is written in a file, and is relative to it.

@@ -34,6 +34,7 @@ mod rule_tests;
 mod schema;
 mod schema_view;
 mod settings;
+mod shape;
 mod shown;
 mod source;
 mod suggest;

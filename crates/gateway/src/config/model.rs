@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json};
 use transload_adapter::{Prepared, PreparedTarget, Secret, store::QueueSettings};
 use transload_delivery::dead_letters::Bounds;
 use transload_envelope::Text;
-use transload_routing::{Pattern, Template, When};
+use transload_routing::{Pattern, Shape, Template, When};
 
 use super::fingerprint::Fingerprint;
 use crate::{limits::RouteLimits, rule_test::RuleTest};
@@ -120,6 +120,8 @@ pub struct Route {
     pub fallback: bool,
     /// Whether later routes do not see what this one took.
     pub stop: bool,
+    /// What is made of a message before it goes to the targets.
+    pub shape: Shape,
     /// Its targets; at least one.
     pub to: Vec<RouteTarget>,
     /// How much it takes of what it wants.
@@ -194,6 +196,8 @@ pub struct RouteTarget {
     pub shown: Map<String, Json>,
     /// Stands for its settings, so that a change can be told.
     pub fingerprint: Fingerprint,
+    /// What is made of a message for this target only.
+    pub shape: Shape,
     /// The keys whose text depends on the message.
     pub templates: Vec<(Text, Template)>,
 }

@@ -9,7 +9,7 @@ use toml::{
 };
 use transload_delivery::dead_letters::PREFIX;
 use transload_envelope::Text;
-use transload_routing::{Pattern, When};
+use transload_routing::{Pattern, Shape, When};
 
 use super::{
     adapters::{Adapters, NAME_BYTES_MAX},
@@ -79,7 +79,8 @@ impl<'a> Check<'a> {
     ) -> Option<Declared> {
         let whole = Place { file, span: table.span() };
         let to = table.get_mut().remove("to");
-        let mut recovered = recover::read(&mut table, &["to"], |table| {
+        let shape = table.get_mut().remove("shape");
+        let mut recovered = recover::read(&mut table, &["to", "shape"], |table| {
             RouteKeys::deserialize(Deserializer::from(table.clone()))
         });
         let faults = std::mem::take(&mut recovered.faults);
@@ -117,6 +118,7 @@ impl<'a> Check<'a> {
         let known = patterns.iter().filter(|_| complete).map(|(pattern, _)| pattern.clone());
         let known: Vec<_> = known.collect();
         let when = self.condition(file, &keys, &known);
+        let shape = self.shape(file, shape, &known);
         let targets = self.targets(file, to, &known, adapters);
         let ordering = self.ordering(file, &keys, &known);
         if patterns.is_empty() {
@@ -130,6 +132,7 @@ impl<'a> Check<'a> {
             explicit_from: from_list.is_some(),
             patterns,
             when,
+            shape,
             targets: targets?,
             ordering,
         };
@@ -250,7 +253,7 @@ impl<'a> Check<'a> {
     ) -> Option<Declared> {
         let (guarantee, queue) = self.promise(file, &parts, keys, adapters)?;
         let reply = self.reply(file, &parts, keys, adapters);
-        let Parts { name, place, from, patterns, when, targets, ordering, .. } = parts;
+        let Parts { name, place, from, patterns, when, shape, targets, ordering, .. } = parts;
         let patterns: Vec<_> = patterns.into_iter().map(|(pattern, _)| pattern).collect();
         let limits = self.limits(file, keys, &patterns, guarantee);
         let mut templates = Vec::new();
@@ -274,6 +277,7 @@ impl<'a> Check<'a> {
                 keys: target.keys,
                 shown: target.shown,
                 fingerprint: target.fingerprint,
+                shape: target.shape,
                 templates: varying.map(|(key, _, text)| (key.clone(), text.clone())).collect(),
             });
             templates.push(target.templates);
@@ -286,6 +290,7 @@ impl<'a> Check<'a> {
             when,
             fallback: keys.fallback,
             stop: keys.stop,
+            shape,
             to,
             limits,
             guarantee,
@@ -313,6 +318,7 @@ pub(super) struct Parts {
     pub(super) patterns: Vec<(Pattern, Place)>,
     /// Its condition.
     pub(super) when: Option<When>,
+    pub(super) shape: Shape,
     pub(super) targets: Vec<DeclaredTarget>,
     pub(super) ordering: Ordering,
 }

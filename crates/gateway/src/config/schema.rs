@@ -11,6 +11,7 @@ use super::{
     rule_tests::{ExpectationKeys, TestKeys},
     schema_view::generator,
     settings::{DeduplicateKeys, GatewayKeys, RouteKeys},
+    shape::shape_schema,
 };
 
 /// The JSON Schema (draft 2020-12) of the whole file, with every key of every kind of adapter.
@@ -26,20 +27,14 @@ pub fn schema(registry: &Registry) -> Value {
     let gateway = inlined::<GatewayKeys>(&mut generator);
     let mut route = inlined::<RouteKeys>(&mut generator);
     let target = json!({ "anyOf": targets });
+    let mut shape_definitions = Map::new();
+    let shape = shape_schema(&mut shape_definitions);
     if let Some(route) = route.as_object_mut() {
-        let to = json!({
-            "description": "Where the messages go: a table with `adapter` and the keys of its \
-                kind, an adapter's name, or an array of these.",
-            "anyOf": [
-                { "$ref": "#/$defs/TargetTable" },
-                { "type": "array", "items": { "$ref": "#/$defs/TargetTable" }, "minItems": 1 },
-            ],
-        });
-        edit(route, "properties", |keys| drop(keys.insert("to".to_owned(), to)));
-        require(route, "to");
+        add_targets(route, shape);
     }
     let test = test_schema(&mut generator);
     let mut definitions = generator.take_definitions(true);
+    definitions.extend(shape_definitions);
     definitions.insert("AdapterTable".to_owned(), json!({ "oneOf": adapters }));
     definitions.insert("TargetTable".to_owned(), target);
     definitions.insert("RouteTable".to_owned(), route);
@@ -83,6 +78,21 @@ pub fn schema(registry: &Registry) -> Value {
     without_null(&mut schema);
     keep_referenced(&mut schema);
     schema
+}
+
+/// Adds where the messages of a route go, and what is made of them before.
+fn add_targets(route: &mut Map<String, Value>, shape: Value) {
+    let to = json!({
+        "description": "Where the messages go: a table with `adapter` and the keys of its \
+            kind, an adapter's name, or an array of these.",
+        "anyOf": [
+            { "$ref": "#/$defs/TargetTable" },
+            { "type": "array", "items": { "$ref": "#/$defs/TargetTable" }, "minItems": 1 },
+        ],
+    });
+    edit(route, "properties", |keys| drop(keys.insert("to".to_owned(), to)));
+    edit(route, "properties", |keys| drop(keys.insert("shape".to_owned(), shape)));
+    require(route, "to");
 }
 
 /// TOML has no null: a key that may be absent is one that is not required.
@@ -213,6 +223,12 @@ fn target_schema(kind: &dyn Kind, generator: &mut SchemaGenerator) -> Value {
         );
         let adapter = json!({ "type": "string", "description": "The name of the adapter." });
         edit(object, "properties", |keys| drop(keys.insert("adapter".to_owned(), adapter)));
+        let shape = json!({
+            "$ref": "#/$defs/Shape",
+            "description": "What is made of a message for this target only, behind the shape of \
+                the route.",
+        });
+        edit(object, "properties", |keys| drop(keys.insert("shape".to_owned(), shape)));
         require(object, "adapter");
     }
     schema

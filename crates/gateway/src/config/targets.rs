@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use toml::de::DeValue;
 use transload_adapter::{Kind, PreparedTarget};
 use transload_envelope::Text;
-use transload_routing::{Name, Pattern, Template};
+use transload_routing::{Name, Pattern, Shape, Template};
 
 use super::{
     adapters::{self, Adapters, Declared, RoleOf},
@@ -40,6 +40,8 @@ pub(super) struct DeclaredTarget {
     pub(super) fingerprint: Fingerprint,
     /// What is given, as a running gateway may show it.
     pub(super) shown: Map<String, Json>,
+    /// What is made of a message for this target only.
+    pub(super) shape: Shape,
     /// The templated keys that are given: the key, its place, and what was read.
     pub(super) templates: Vec<(Text, Place, Template)>,
 }
@@ -102,6 +104,8 @@ impl<'a> Check<'a> {
         };
         let adapter = adapters.get(number)?;
         let RoleOf(kind) = adapter.kind?;
+        let shape = table.get_mut().remove("shape");
+        let shape = self.shape(file, shape, patterns);
         let templates = self.templates(file, kind, &mut table, patterns);
         let schemas = self.schemas(kind);
         let mut keys = without_secrets(table.get_ref());
@@ -112,7 +116,16 @@ impl<'a> Check<'a> {
         self.secret_files(file, table.get_mut(), schemas.target());
         let fingerprint = Fingerprint::of(kind.kind(), table.get_ref());
         let target = self.prepare_target(file, adapter, &mut table, name_place);
-        Some(DeclaredTarget { adapter: number, place, target, fingerprint, keys, shown, templates })
+        Some(DeclaredTarget {
+            adapter: number,
+            place,
+            target,
+            fingerprint,
+            keys,
+            shown,
+            shape,
+            templates,
+        })
     }
 
     fn adapter_key(

@@ -89,13 +89,13 @@ fn outputs<'a>(
         for (key, text) in planned.arguments.iter() {
             keys.insert(key.to_string(), json!(&**text));
         }
-        let sends = Ok(Sending { envelope: original.clone(), keys });
+        let envelope = planned.envelope.as_deref().unwrap_or(original).clone();
+        let sends = Ok(Sending { envelope, keys });
         outputs.push((planned.destination, Output { rule: planned.rule, target, sends }));
     }
     for failed in plan.failed() {
         let Some(target) = directory.targets.get(failed.destination) else { continue };
-        let reason = failed.to_string();
-        let sends = Err(reason.into());
+        let sends = Err(failed.reason.clone());
         outputs.push((failed.destination, Output { rule: failed.rule, target, sends }));
     }
     outputs.sort_by_key(|(destination, _)| *destination);

@@ -24,7 +24,7 @@ use transload_envelope::Text;
 
 use self::walk::Walk;
 pub(crate) use self::{
-    place::Places,
+    place::{Place, Places},
     replay::Replayed,
     selection::{Request, Selection},
 };

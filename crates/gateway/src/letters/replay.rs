@@ -21,7 +21,7 @@ use super::{
     selection::Selection,
     walk::{Found, Walk},
 };
-use crate::{sync::lock, times};
+use crate::{dispatch::group, sync::lock, times};
 
 /// What came of a replay.
 #[derive(Debug, Default)]
@@ -42,7 +42,7 @@ pub(crate) struct Replayed {
 struct Going {
     route: Text,
     position: Position,
-    append: Append,
+    appends: Vec<Append>,
 }
 
 impl Replayed {
@@ -118,7 +118,8 @@ impl Letters {
                     continue;
                 }
             };
-            let in_memory = |(place, _): &Place| places.get(*place).is_some_and(|to| to.in_memory);
+            let in_memory =
+                |place: &Place| places.get(place.destination).is_some_and(|to| to.in_memory);
             if going.iter().any(in_memory) {
                 watched.push(watched_one(found, going, places, &settle));
             } else {
@@ -168,10 +169,10 @@ impl Letters {
             let destination = places.destination(name).ok_or_else(|| {
                 format!("there is no destination `{name}` any more, send it to another route")
             })?;
-            vec![places.back(destination, &letter.outgoing)?]
+            places.back(destination, &letter.outgoing, letter.planned)?
         };
-        for (place, _) in &found {
-            let Some(to) = places.get(*place) else { continue };
+        for place in &found {
+            let Some(to) = places.get(place.destination) else { continue };
             if to.in_memory && !self.delivers {
                 return Err(format!(
                     "the queue of `{}` is in memory: send it while the gateway runs",
@@ -243,21 +244,22 @@ fn going_to(
     places: &Places<'_>,
     share: impl Fn(bool) -> Option<(Share, SettleOn)>,
 ) -> Going {
-    let to = going.into_iter().filter_map(|(place, arguments)| {
-        let destination = places.get(place)?;
+    let to = going.into_iter().filter_map(|Place { destination, arguments, envelope }| {
+        let destination = places.get(destination)?;
         let share = share(destination.in_memory);
-        Some(AppendTo { queue: destination.queue.id(), arguments, share })
+        Some((envelope, AppendTo { queue: destination.queue.id(), arguments, share }))
     });
-    let append = Append { envelope: found.letter.outgoing.envelope, to: to.collect() };
-    Going { route: found.route, position: found.position, append }
+    let mut appends = Vec::new();
+    group(found.letter.outgoing.envelope, to, &mut appends);
+    Going { route: found.route, position: found.position, appends }
 }
 
 fn apart(going: Vec<Going>) -> (BTreeMap<Text, Vec<Position>>, Vec<Append>) {
     let mut letters: BTreeMap<Text, Vec<Position>> = BTreeMap::new();
-    let mut appends = Vec::with_capacity(going.len());
-    for Going { route, position, append } in going {
+    let mut all = Vec::with_capacity(going.len());
+    for Going { route, position, appends } in going {
         letters.entry(route).or_default().push(position);
-        appends.push(append);
+        all.extend(appends);
     }
-    (letters, appends)
+    (letters, all)
 }

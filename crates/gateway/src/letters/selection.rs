@@ -177,6 +177,7 @@ mod tests {
             attempts: 1,
             first_failure_at: Timestamp { unix_ms: 0 },
             last_failure_at: Timestamp { unix_ms: 60_000 },
+            planned: true,
             outgoing: Outgoing { envelope, arguments: Arguments::default() },
         }
     }

@@ -83,6 +83,7 @@ mod tests {
             attempts: 2,
             first_failure_at: Timestamp { unix_ms: 0 },
             last_failure_at: Timestamp { unix_ms: 1 },
+            planned: true,
             outgoing: Outgoing {
                 envelope,
                 arguments: [("key".into(), "k".into())].into_iter().collect::<Arguments>(),

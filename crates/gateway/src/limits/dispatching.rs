@@ -40,6 +40,7 @@ impl Dispatcher {
                     attempts: 0,
                     first_failure_at: now,
                     last_failure_at: now,
+                    planned: false,
                     outgoing,
                 };
                 let (id, address) = (&envelope.id, &envelope.address);

@@ -36,7 +36,7 @@ use transload_envelope::{Arguments, Envelope, Outgoing, Text, Timestamp, codec};
 use transload_routing::Plan;
 
 use super::Limiter;
-use crate::{config::WhenFull, routing::Shared, sync::lock};
+use crate::{config::WhenFull, dispatch::group, routing::Shared, sync::lock};
 
 /// How many messages are on their way to the holder, and how many it takes at once.
 const BATCH_MAX: usize = 256;
@@ -408,16 +408,18 @@ impl Holder {
         let destination = |place: usize| routing.destinations.get(place);
         let failed = plan.drain_failed().filter_map(|failed| {
             let name = destination(failed.destination)?.name.clone();
-            Some((name, Text::from(failed.to_string())))
+            Some((name, failed.reason))
         });
         let buried: Vec<_> = failed.collect();
         let targets = plan.drain_targets().filter_map(|target| {
             let to = destination(target.destination)?;
             to.routed.inc();
             let queue = to.queue.id();
-            Some(AppendTo { queue, arguments: target.arguments, share: None })
+            let to = AppendTo { queue, arguments: target.arguments, share: None };
+            Some((target.envelope, to))
         });
-        let appends = vec![Append { envelope: envelope.clone(), to: targets.collect() }];
+        let mut appends = Vec::new();
+        group(envelope.clone(), targets, &mut appends);
         if buried.is_empty() { Fate::Send(appends) } else { Fate::Bury(buried, appends) }
     }
 
@@ -437,6 +439,7 @@ impl Holder {
                 attempts: 0,
                 first_failure_at: now,
                 last_failure_at: now,
+                planned: false,
                 outgoing: Outgoing { envelope: envelope.clone(), arguments: Arguments::default() },
             };
             self.shared.dead_letters.add(&slot.route, &[letter]).await?;

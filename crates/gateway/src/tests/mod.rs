@@ -12,6 +12,7 @@ mod reloading;
 mod repeats;
 mod requests;
 mod rules;
+mod shaping;
 mod stopping;
 mod trouble;
 

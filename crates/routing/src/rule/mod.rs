@@ -18,7 +18,7 @@ pub use self::{
     plan::{FailedTarget, Plan, PlannedTarget},
 };
 use crate::{
-    Captures, EvalError, Facts, Index, Pattern, Predicate, RenderError, Scope, Template,
+    Captures, EvalError, Facts, Index, Pattern, Predicate, Scope, Shape, Template,
     expression::Doubt,
 };
 
@@ -38,6 +38,8 @@ pub struct Rule {
     pub fallback: bool,
     /// When the rule applies, no later rule does.
     pub stop: bool,
+    /// What is made of the message before it goes to any target.
+    pub shape: Shape,
     /// Where the message goes; without any, the message is dropped on purpose.
     pub targets: Vec<TargetRule>,
 }
@@ -66,6 +68,8 @@ pub enum WhenMissing {
 pub struct TargetRule {
     /// The number of the destination.
     pub destination: usize,
+    /// What is made of the message for this target only, behind the shape of the rule.
+    pub shape: Shape,
     /// Keys of the target whose text the message fills in.
     pub templates: Vec<(Text, Template)>,
 }
@@ -76,7 +80,7 @@ pub struct TargetRule {
 /// - a rule with `stop` keeps later rules from applying;
 /// - fallback rules apply only if no other rule did, and then by the same two sentences.
 ///
-/// A rule applies also when its targets cannot be rendered: that failure is in the [`Plan`]. A rule
+/// A rule applies also when the message cannot be shaped or its targets cannot be rendered: that failure is in the [`Plan`]. A rule
 /// whose condition cannot be calculated has not applied and stops nothing, and yet the message is
 /// no longer one that nobody wants: all targets of the rule have failed.
 #[derive(Debug)]
@@ -177,9 +181,7 @@ impl RuleSet {
         let facts = Facts::new(envelope);
         let scope = Scope::new(&captures, &facts);
         plan.rules.push(number);
-        for target in &rule.targets {
-            plan.add(number, target, &scope);
-        }
+        plan.add(number, rule, &scope);
         true
     }
 
@@ -235,13 +237,9 @@ impl RuleSet {
                     continue;
                 }
             }
-            // Its transforms come here, on a copy of the message that the scope and the planned
-            // targets then have in place of the original.
             plan.rules.push(candidate.rule);
             if gate.admits(candidate.rule, &scope) {
-                for target in &rule.targets {
-                    plan.add(candidate.rule, target, &scope);
-                }
+                plan.add(candidate.rule, rule, &scope);
             }
             if rule.stop {
                 return;
@@ -321,20 +319,13 @@ impl Rule {
 }
 
 impl TargetRule {
-    fn arguments(&self, scope: &Scope<'_>, buffer: &mut String) -> Result<Arguments, Unrendered> {
+    fn arguments(&self, scope: &Scope<'_>, buffer: &mut String) -> Result<Arguments, Text> {
         let mut arguments = Arguments::default();
         for (key, template) in &self.templates {
-            match template.render_text(scope, buffer) {
-                Ok(text) => arguments.push(key.clone(), text),
-                Err(error) => return Err(Unrendered { key: key.clone(), error }),
-            }
+            let text = template.render_text(scope, buffer);
+            let text = text.map_err(|error| format!("`{key}` cannot be filled in: {error}"))?;
+            arguments.push(key.clone(), text);
         }
         Ok(arguments)
     }
-}
-
-/// The key of a target whose template could not be filled in.
-struct Unrendered {
-    key: Text,
-    error: RenderError,
 }

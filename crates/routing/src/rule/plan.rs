@@ -1,9 +1,9 @@
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-use transload_envelope::{Arguments, Text};
+use transload_envelope::{Arguments, Envelope, Text};
 
-use super::{Candidate, Rule, TargetRule, Unrendered};
-use crate::{EvalError, RenderError, Scope, facts::Tape};
+use super::{Candidate, Rule, TargetRule};
+use crate::{EvalError, Facts, RenderError, Scope, Shape, facts::Tape};
 
 /// What is to be done with one message. Kept from message to message, it allocates only when a
 /// message has more targets than any before it.
@@ -19,20 +19,25 @@ pub struct Plan {
     buffer: String,
 }
 
-/// A destination that the message goes to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A destination that a message goes to. A shape that splits a message makes several of these for
+/// one destination.
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct PlannedTarget {
     /// The number of the rule.
     pub rule: usize,
     /// The number of the destination.
     pub destination: usize,
+    /// What the rule has made of the message; `None` for the message as it came in. Targets that
+    /// get the same message share it, and stand one behind the other.
+    pub envelope: Option<Arc<Envelope>>,
     /// What the message has filled into the target's templates.
     pub arguments: Arguments,
 }
 
-/// A destination that the message should go to and cannot, since a template cannot be filled in,
-/// or since it cannot be told whether the condition of the rule holds.
+/// A destination that the message should go to and cannot, since it cannot be shaped, a template
+/// cannot be filled in, or it cannot be told whether the condition of the rule holds. Nothing of the
+/// message goes to this destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FailedTarget {
@@ -40,33 +45,31 @@ pub struct FailedTarget {
     pub rule: usize,
     /// The number of the destination.
     pub destination: usize,
-    /// The target's key whose template it is; `when` for the condition of the rule.
-    pub key: Text,
-    /// Why.
-    pub error: RenderError,
-}
-
-impl fmt::Display for FailedTarget {
-    /// The reason, in one sentence without a full stop.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.error {
-            RenderError::Condition { .. } => {
-                write!(f, "`{}` cannot be told: {}", self.key, self.error)
-            }
-            RenderError::Missing { .. }
-            | RenderError::NotText { .. }
-            | RenderError::Expression { .. }
-            | RenderError::TooLong { .. } => {
-                write!(f, "`{}` cannot be filled in: {}", self.key, self.error)
-            }
-        }
-    }
+    /// Why, in one sentence without a full stop.
+    pub reason: Text,
+    condition: bool,
 }
 
 impl FailedTarget {
     /// Whether it is for the condition of the rule.
     pub fn is_condition(&self) -> bool {
-        matches!(self.error, RenderError::Condition { .. })
+        self.condition
+    }
+
+    fn is(&self, rule: usize, target: &TargetRule) -> bool {
+        (self.rule, self.destination) == (rule, target.destination)
+    }
+}
+
+impl fmt::Display for FailedTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl PlannedTarget {
+    fn is(&self, rule: usize, target: &TargetRule) -> bool {
+        (self.rule, self.destination) == (rule, target.destination)
     }
 }
 
@@ -124,26 +127,91 @@ impl Plan {
     /// All targets of a rule fail, since its condition cannot be told.
     pub(super) fn fail(&mut self, number: usize, rule: &Rule, error: &EvalError) {
         let Some(when) = &rule.when else { return };
+        let condition = when.predicate.as_str().into();
+        let error = RenderError::Condition { condition, error: error.clone() };
+        let reason = Text::from(format!("`when` cannot be told: {error}"));
+        self.fail_all(number, rule, &reason, true);
+    }
+
+    fn fail_all(&mut self, number: usize, rule: &Rule, reason: &Text, condition: bool) {
         self.failed.extend(rule.targets.iter().map(|target| FailedTarget {
             rule: number,
             destination: target.destination,
-            key: Text::from_static("when"),
-            error: RenderError::Condition {
-                condition: when.predicate.as_str().into(),
-                error: error.clone(),
-            },
+            reason: reason.clone(),
+            condition,
         }));
     }
 
-    pub(super) fn add(&mut self, rule: usize, target: &TargetRule, scope: &Scope<'_>) {
-        let destination = target.destination;
-        match target.arguments(scope, &mut self.buffer) {
-            Ok(arguments) => {
-                self.targets.push(PlannedTarget { rule, destination, arguments });
+    /// Plans the targets of a rule that applies.
+    pub(super) fn add(&mut self, number: usize, rule: &Rule, scope: &Scope<'_>) {
+        match shaped(&rule.shape, scope) {
+            Err(reason) => self.fail_all(number, rule, &reason, false),
+            Ok(None) => {
+                for target in &rule.targets {
+                    self.add_target(number, target, None, scope);
+                }
             }
-            Err(Unrendered { key, error }) => {
-                self.failed.push(FailedTarget { rule, destination, key, error });
+            Ok(Some(messages)) => {
+                for message in &messages {
+                    let facts = Facts::new(message).at(scope.facts.now());
+                    let scope = Scope::new(scope.captures, &facts);
+                    for target in &rule.targets {
+                        self.add_target(number, target, Some(message), &scope);
+                    }
+                }
             }
         }
     }
+
+    /// Plans one target for one message of those that the rule has made. Where one message cannot
+    /// be made ready, the target gets none of them.
+    fn add_target(
+        &mut self,
+        rule: usize,
+        target: &TargetRule,
+        message: Option<&Arc<Envelope>>,
+        scope: &Scope<'_>,
+    ) {
+        if message.is_some() && self.failed.iter().any(|failed| failed.is(rule, target)) {
+            return;
+        }
+        if let Err(reason) = self.try_target(rule, target, message, scope) {
+            self.targets.retain(|planned| !planned.is(rule, target));
+            let destination = target.destination;
+            self.failed.push(FailedTarget { rule, destination, reason, condition: false });
+        }
+    }
+
+    fn try_target(
+        &mut self,
+        rule: usize,
+        target: &TargetRule,
+        message: Option<&Arc<Envelope>>,
+        scope: &Scope<'_>,
+    ) -> Result<(), Text> {
+        let destination = target.destination;
+        let Some(own) = shaped(&target.shape, scope)? else {
+            let arguments = target.arguments(scope, &mut self.buffer)?;
+            let envelope = message.cloned();
+            self.targets.push(PlannedTarget { rule, destination, envelope, arguments });
+            return Ok(());
+        };
+        for message in own {
+            let facts = Facts::new(&message).at(scope.facts.now());
+            let scope = Scope::new(scope.captures, &facts);
+            let arguments = target.arguments(&scope, &mut self.buffer)?;
+            let envelope = Some(Arc::clone(&message));
+            self.targets.push(PlannedTarget { rule, destination, envelope, arguments });
+        }
+        Ok(())
+    }
+}
+
+/// What a shape makes of a message; `None` where there is nothing to do.
+fn shaped(shape: &Shape, scope: &Scope<'_>) -> Result<Option<Vec<Arc<Envelope>>>, Text> {
+    if shape.is_empty() {
+        return Ok(None);
+    }
+    let messages = shape.apply(scope).map_err(|error| error.to_string())?;
+    Ok(Some(messages.into_iter().map(Arc::new).collect()))
 }

@@ -1,8 +1,10 @@
+use std::sync::Arc;
+
 use proptest::{collection::vec, prelude::*};
 use transload_envelope::Origin;
 
 use super::*;
-use crate::naive;
+use crate::{Computed, Field, Step, naive};
 
 /// A rule for all adapters with one target, whose destination is 10 times its first pattern's
 /// length, so that tests can tell targets apart.
@@ -14,6 +16,7 @@ fn rule(patterns: &[&str]) -> Rule {
         when: None,
         fallback: false,
         stop: false,
+        shape: Shape::default(),
         targets: vec![target(0, &[])],
     }
 }
@@ -21,7 +24,8 @@ fn rule(patterns: &[&str]) -> Rule {
 fn target(destination: usize, templates: &[(&str, &str)]) -> TargetRule {
     let parse =
         |(key, template): &(&str, &str)| (Text::from(*key), Template::parse(template).unwrap());
-    TargetRule { destination, templates: templates.iter().map(parse).collect() }
+    let templates = templates.iter().map(parse).collect();
+    TargetRule { destination, shape: Shape::default(), templates }
 }
 
 fn message(address: &str) -> Envelope {
@@ -120,13 +124,45 @@ fn a_target_that_cannot_be_rendered_hides_no_other() {
         ]
     );
     let [failed] = plan.failed() else { panic!("{plan:?}") };
-    assert_eq!((failed.rule, failed.destination, &*failed.key), (0, 2, "tenant"));
-    assert_eq!(failed.error, RenderError::Missing { name: "header.tenant".into() });
+    assert_eq!((failed.rule, failed.destination), (0, 2));
+    let reason = "`tenant` cannot be filled in: the message has no `header.tenant`";
+    assert!(failed.reason.starts_with(reason), "{failed:?}");
 
     assert_eq!(plan.drain_targets().len(), 3);
     assert_eq!(plan.drain_failed().len(), 1);
     set.route(0, &message("$nobody"), &mut plan);
     assert!(plan.is_unrouted() && plan.targets().is_empty() && plan.failed().is_empty());
+}
+
+#[test]
+fn targets_share_what_their_rule_has_made() {
+    let address = |template: &str| {
+        let computed = Computed::Template(template.parse().unwrap());
+        Shape::new(vec![Step::Set(vec![(Field::Address, computed)])])
+    };
+    let own = TargetRule { shape: address("{address}/own"), ..target(3, &[("key", "{address}")]) };
+    let set = RuleSet::new(vec![
+        rule(&["a/#"]),
+        Rule {
+            shape: address("b/{x}"),
+            targets: vec![target(1, &[("key", "{address}")]), target(2, &[]), own],
+            ..rule(&["a/{x}"])
+        },
+        Rule { shape: address("{header.none}"), targets: vec![target(4, &[])], ..rule(&["a/#"]) },
+    ]);
+    let mut plan = Plan::new();
+    set.route(0, &message("a/1"), &mut plan);
+    let [original, first, second, own] = plan.targets() else { panic!("{plan:?}") };
+    assert!(original.envelope.is_none());
+    let [first_message, second_message, own_message] =
+        [first, second, own].map(|target| target.envelope.as_ref().unwrap());
+    assert!(Arc::ptr_eq(first_message, second_message));
+    assert_eq!((&*first_message.address, &**first.arguments.get("key").unwrap()), ("b/1", "b/1"));
+    assert_eq!(&*own_message.address, "b/1/own");
+    assert_eq!(own.arguments.get("key").unwrap(), "b/1/own");
+    let [failed] = plan.failed() else { panic!("{plan:?}") };
+    assert_eq!((failed.rule, failed.destination), (2, 4));
+    assert!(failed.reason.starts_with("`set address` failed: "), "{failed:?}");
 }
 
 #[test]

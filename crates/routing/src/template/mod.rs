@@ -185,6 +185,14 @@ impl Template {
         })
     }
 
+    /// The expression that it consists of, if there is nothing else in it.
+    pub(crate) fn as_expression(&self) -> Option<&Embedded> {
+        match &*self.parts {
+            [Part::Expression(embedded)] => Some(embedded),
+            _ => None,
+        }
+    }
+
     /// Whether it is constant and comes to exactly what is written.
     pub(crate) fn is_verbatim(&self) -> bool {
         match &*self.parts {

@@ -223,3 +223,29 @@ proptest! {
         prop_assert_eq!(written(&envelope), fields);
     }
 }
+
+/// The example of the HTTP binding of `CloudEvents` 1.0.2, section 3.1.3.2.
+#[test]
+fn attributes_of_events_are_percent_encoded() {
+    let envelope = read(&[
+        ("ce-specversion", "1.0"),
+        ("ce-id", "A234-1234-1234"),
+        ("ce-source", "/mycontext"),
+        ("ce-subject", "Euro%20%E2%82%AC%20%F0%9F%98%80"),
+        ("ce-broken", "100% %ff"),
+        ("x-other", "a%20b"),
+    ]);
+    let text = |name: &str| envelope.headers.get(name).unwrap().as_text().unwrap().to_string();
+    assert_eq!(text("ce-subject"), "Euro € 😀");
+    assert_eq!((text("ce-broken"), text("x-other")), ("100% %ff".into(), "a%20b".into()));
+    assert_eq!(envelope.id.as_str(), "/mycontext A234-1234-1234");
+    let fields = written(&envelope);
+    assert_eq!(fields["ce-subject"], "Euro%20%E2%82%AC%20%F0%9F%98%80");
+    assert_eq!(fields["ce-broken"], "100%25%20%25ff");
+    assert_eq!(fields["x-other"], "a%20b");
+    let own =
+        read(&[("ce-specversion", "1.0"), ("ce-id", "1"), ("ce-source", "s"), ("webhook-id", "w")]);
+    assert_eq!(own.id.as_str(), "w");
+    // Without a version it is no event, and one event's id says nothing of another's.
+    assert_eq!(read(&[("ce-id", "1"), ("ce-source", "s")]).id.as_str(), "ours");
+}

@@ -5,6 +5,7 @@ mod fixtures;
 mod limits;
 mod reading;
 mod secrets;
+mod shape;
 
 use transload_adapter::Registry;
 
