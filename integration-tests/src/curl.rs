@@ -44,6 +44,17 @@ impl Answer {
 
 /// Makes a request with curl. `headers` are whole lines: `Content-Type: text/plain`.
 pub async fn request(method: &str, url: &str, headers: &[&str], body: &[u8]) -> Answer {
+    request_with(&[], method, url, headers, body).await
+}
+
+/// The same with further arguments for curl, such as `--http2`.
+pub async fn request_with(
+    arguments: &[&str],
+    method: &str,
+    url: &str,
+    headers: &[&str],
+    body: &[u8],
+) -> Answer {
     let directory = directory("curl");
     let input = directory.join("body");
     std::fs::write(&input, body).expect("a body can be written");
@@ -52,6 +63,7 @@ pub async fn request(method: &str, url: &str, headers: &[&str], body: &[u8]) -> 
     let mut command = Command::new("curl");
     command
         .args(["--silent", "--show-error", "--max-time", "30", "--path-as-is", "--globoff"])
+        .args(arguments)
         .args(["--request", method, "--write-out", "%{http_code}"])
         .arg("--dump-header")
         .arg(&head)
@@ -87,12 +99,18 @@ pub async fn post(url: &str, headers: &[&str], body: &[u8]) -> Answer {
 
 /// Reads a stream of server-sent events, from after `last` if given, once the server has answered.
 pub async fn events(url: &str, last: Option<&str>) -> Consumer {
+    events_with(&[], url, last).await
+}
+
+/// The same with further arguments for curl.
+pub async fn events_with(arguments: &[&str], url: &str, last: Option<&str>) -> Consumer {
     let directory = directory("events");
     let head = directory.join("head");
     write(&head, "");
     let mut command = Command::new("curl");
     command
         .args(["--silent", "--show-error", "--no-buffer", "--globoff"])
+        .args(arguments)
         .args(["--header", "Accept: text/event-stream"])
         .arg("--dump-header")
         .arg(&head)

@@ -28,3 +28,4 @@ mod reply;
 mod rumqttd;
 mod support;
 mod traps;
+mod webhooks;
