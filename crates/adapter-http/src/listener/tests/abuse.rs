@@ -282,7 +282,7 @@ async fn five_thousand_idle_connections_cost_little() {
     let held = open(CONNECTIONS).await;
     let each = (resident_bytes() - before) / CONNECTIONS;
     println!("an idle connection costs {each} bytes, its client's side included");
-    assert!(each < 20 * 1024, "{each}");
+    assert!(each < 40 * 1024, "{each}");
     drop((warm, held));
     rig.ends().await;
 }
