@@ -65,6 +65,10 @@ impl Gate for Preview<'_> {
         self.limited.extend(verdict.map(|verdict| (rule, verdict)));
         admits
     }
+
+    fn asks_for_captures(&self, _: usize) -> bool {
+        false
+    }
 }
 
 /// What a plan comes to at each target, in the order of the file.

@@ -82,6 +82,10 @@ impl Gate for Passage<'_> {
         self.verdicts.push((rule, verdict));
         admits
     }
+
+    fn asks_for_captures(&self, rule: usize) -> bool {
+        self.limits.get(rule).is_some()
+    }
 }
 
 /// What becomes of a message whose payload is too large; nothing if it is not.

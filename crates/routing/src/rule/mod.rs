@@ -219,7 +219,8 @@ impl RuleSet {
             if rule.fallback != fallback {
                 continue;
             }
-            let captures = if rule.asks_for_captures() {
+            let asked = rule.asks_for_captures() || gate.asks_for_captures(candidate.rule);
+            let captures = if asked {
                 rule.captures(candidate.pattern, &facts.envelope().address)
             } else {
                 Captures::default()
@@ -305,7 +306,8 @@ impl Rule {
 
     /// Whether anything of the rule may read what its patterns capture.
     fn asks_for_captures(&self) -> bool {
-        self.when.is_some() || self.targets.iter().any(|target| !target.templates.is_empty())
+        let asks = |target: &TargetRule| !target.templates.is_empty() || !target.shape.is_empty();
+        self.when.is_some() || !self.shape.is_empty() || self.targets.iter().any(asks)
     }
 
     /// What a pattern of the rule captures from an address that it matches.

@@ -404,6 +404,33 @@ impl Gate for Shut {
     fn admits(&mut self, rule: usize, _: &Scope<'_>) -> bool {
         !self.0.contains(&rule)
     }
+
+    fn asks_for_captures(&self, _: usize) -> bool {
+        false
+    }
+}
+
+/// Writes down what it is shown of a capture.
+struct Reader(Vec<String>);
+
+impl Gate for Reader {
+    fn admits(&mut self, _: usize, scope: &Scope<'_>) -> bool {
+        let key = Template::parse("{device}").unwrap();
+        self.0.push(key.render_text(scope, &mut String::new()).unwrap().to_string());
+        true
+    }
+
+    fn asks_for_captures(&self, rule: usize) -> bool {
+        rule == 0
+    }
+}
+
+#[test]
+fn a_gate_that_asks_for_captures_sees_them() {
+    let set = RuleSet::new(vec![rule(&["devices/{device}"])]);
+    let (mut plan, mut reader) = (Plan::new(), Reader(Vec::new()));
+    set.route_through(0, &message("devices/d1"), &mut plan, &mut reader);
+    assert_eq!(reader.0, ["d1"]);
 }
 
 #[test]
