@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use transload_integration_tests::{
-    Consumer, HttpSink, Mosquitto, Nats, Python, RabbitMq, Received, Transload, free_port, texts,
-    wait,
+    Consumer, End, HttpSink, Mosquitto, Nats, Process, Python, RabbitMq, Received, Transload,
+    free_port, texts, wait,
 };
 
 use crate::support::{client, devices, first_of_each, numbered, numbers, route};
@@ -290,4 +290,73 @@ async fn the_gateway_killed_between_jetstream_and_amqp() {
     let mut all = first_of_each(&received);
     all.sort_by_key(|text| text.parse::<usize>().unwrap_or(usize::MAX));
     assert_eq!(all, numbers(0..1_000));
+}
+
+/// Freezes a target with its connections open, until the gateway's time-outs have passed and it knows
+/// that nobody is there, and lets it go on.
+async fn hang(process: &Process, gateway: &Transload, device: &Python) {
+    process.signal(End::Stop);
+    device.publish(&[], &numbered("away/x", 200..400)).await;
+    gateway.until_state("target", "down").await;
+    process.signal(End::Continue);
+    device.publish(&[], &numbered("away/x", 400..500)).await;
+}
+
+const SHORT: &str = "connect_timeout = \"1s\"\nconfirm_timeout = \"1s\"";
+
+#[tokio::test]
+async fn amqp_that_hangs_longer_than_the_time_outs() {
+    let mut broker = RabbitMq::start().await;
+    broker.client().ask(&["declare", "q", "--bind", "amq.topic", "away.#"]).await;
+    // Without a confirmation the messages are held; the heartbeat tells that the connection is dead.
+    let target = client("target", "amqp", &broker.url(), &format!("{SHORT}\nheartbeat = \"2s\""));
+    let (gateway, device) = devices_to(&target, ", exchange = \"amq.topic\"").await;
+    device.publish(&[], &numbered("away/x", 0..200)).await;
+    hang(broker.process().unwrap(), &gateway, &device).await;
+    let mut consumer = broker.client().consume(&["consume", "q"]).await;
+    all_in_order(&mut consumer, 500).await;
+}
+
+#[tokio::test]
+async fn jetstream_that_hangs_longer_than_the_time_outs() {
+    let mut broker = Nats::start().await;
+    broker.stream("S", &["away.>"]).await;
+    let target = client("target", "nats", &broker.url(), SHORT);
+    let (gateway, device) = devices_to(&target, ", jetstream = true").await;
+    device.publish(&[], &numbered("away/x", 0..200)).await;
+    hang(broker.process().unwrap(), &gateway, &device).await;
+    let mut consumer = broker.client().consume(&["consume-stream", "S", "away.>"]).await;
+    all_in_order(&mut consumer, 500).await;
+}
+
+#[tokio::test]
+async fn mosquitto_that_hangs_longer_than_the_time_outs() {
+    let mut broker = Mosquitto::start().await;
+    let session = ["consume", "away/#", "--session", "--client-id", "sink", "--version", "4"];
+    broker.client().consume(&session).await.vanish();
+    let target = client("target", "mqtt", &broker.url(), SHORT);
+    let (gateway, device) = devices_to(&target, "").await;
+    device.publish(&[], &numbered("away/x", 0..200)).await;
+    hang(broker.process().unwrap(), &gateway, &device).await;
+    let mut consumer = broker.client().consume(&session).await;
+    all_in_order(&mut consumer, 500).await;
+}
+
+#[tokio::test]
+async fn http_that_hangs_longer_than_the_time_out() {
+    let mut sink = HttpSink::start().await;
+    let target = client("target", "http", &sink.url(), "timeout = \"1s\"");
+    let (gateway, device) = devices_to(&target, "").await;
+    device.publish(&[], &numbered("away/x", 0..200)).await;
+    sink.requests().take(1).await;
+    sink.requests().process().signal(End::Stop);
+    device.publish(&[], &numbered("away/x", 200..400)).await;
+    wait::until("attempts that failed", || async {
+        let retried = gateway.metric("transload_messages_finished_total", "retried").await?;
+        (retried > 1.5).then_some(())
+    })
+    .await;
+    sink.requests().process().signal(End::Continue);
+    device.publish(&[], &numbered("away/x", 400..500)).await;
+    all_in_order(sink.requests(), 500).await;
 }
