@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use transload_integration_tests::faults::{Path, Plan, run};
+use transload_integration_tests::faults::{Path, Plan, Report, run};
 
 const PLAN: Plan = Plan {
     path: Path::MqttAmqp,
@@ -15,10 +15,26 @@ const PLAN: Plan = Plan {
 };
 
 async fn nothing_is_lost(path: Path) {
-    let report = run(&Plan { path, ..PLAN }).await;
+    let mut report = run(&Plan { path, ..PLAN }).await;
     eprintln!("{report}");
+    if the_source_is_stuck(path, &report) {
+        eprintln!(
+            "NOT CONCLUSIVE: RabbitMQ confirms nothing to its own publishers. Once more, with another one:"
+        );
+        report = run(&Plan { path, ..PLAN }).await;
+        eprintln!("{report}");
+    }
     assert!(report.is_good(), "{report}");
     assert_eq!(report.kills, 3);
+}
+
+/// `RabbitMQ`, killed and started again, was seen once to confirm nothing any more. Where publishers
+/// talk to it directly, the gateway has no part in that, and such a run says nothing about it.
+fn the_source_is_stuck(path: Path, report: &Report) -> bool {
+    let direct = matches!(path, Path::AmqpMqtt | Path::AmqpMosquitto);
+    let lost: u64 = report.tally.targets.iter().map(|target| target.lost).sum();
+    let failure = report.failure.as_deref().unwrap_or_default();
+    direct && lost == 0 && failure.starts_with("nothing was acknowledged")
 }
 
 #[tokio::test]
