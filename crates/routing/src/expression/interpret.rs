@@ -64,6 +64,14 @@ pub(super) fn evaluate(
     }
 }
 
+/// Whether the tree of a condition holds; what is no truth value is an error.
+pub(super) fn test(compiled: &Compiled, tree: &Tree, scope: &Scope<'_>) -> Result<bool, Fault> {
+    match evaluate(compiled, tree, scope)? {
+        Value::Bool(truth) => Ok(truth),
+        other => Err(Fault::NoTruth(name_of(&other))),
+    }
+}
+
 /// What an error of the library means: that something is absent, or that it went wrong.
 fn fault(error: &ExecutionError) -> Fault {
     match error {
@@ -162,7 +170,7 @@ pub(super) fn to_json(value: &Value) -> Option<Json> {
     })
 }
 
-pub(super) fn name_of(value: &Value) -> &'static str {
+fn name_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a truth value",

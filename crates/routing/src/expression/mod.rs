@@ -96,6 +96,16 @@ enum Fault {
     Failed(Box<str>),
 }
 
+impl Fault {
+    /// Whether the message lacks something, and nothing else is wrong.
+    fn is_absent(&self) -> bool {
+        match self {
+            Self::Absent(_) | Self::AbsentField(_) | Self::Null | Self::NoTruth("null") => true,
+            Self::NoTruth(_) | Self::Failed(_) => false,
+        }
+    }
+}
+
 impl Expression {
     /// Compiles an expression.
     pub fn compile(text: &str) -> Result<Self, SyntaxError> {
@@ -197,10 +207,7 @@ impl Expression {
                 Fact::Bool(truth) => Ok(truth),
                 other => Err(Fault::NoTruth(other.name())),
             },
-            Body::Tree(tree) => match interpret::evaluate(&self.0, tree, scope)? {
-                cel::Value::Bool(truth) => Ok(truth),
-                other => Err(Fault::NoTruth(interpret::name_of(&other))),
-            },
+            Body::Tree(tree) => interpret::test(&self.0, tree, scope),
         }
     }
 

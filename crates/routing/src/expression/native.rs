@@ -5,6 +5,10 @@
 //! - A check says what the library says for the same tree and message; a test with random trees
 //!   and payloads holds that. So `&&` and `||` forgive an error on one side when the other side
 //!   decides, and numbers compare whatever their types are.
+//! - Where neither side can be told, what is absent stands for false, as it does for a whole
+//!   condition: absent `&&` failed is absent, absent `||` failed has failed. The language leaves
+//!   that open. So a condition whose key is absent is never a failure, whatever its other side
+//!   says, and the index need not ask it.
 //! - Nothing is allocated, but for the text of a failure.
 
 use std::cmp::Ordering;
@@ -12,7 +16,7 @@ use std::cmp::Ordering;
 use cel::common::ast::{CallExpr, Expr, LiteralValue, operators};
 use transload_envelope::Text;
 
-use super::{Compiled, Fault, Tree, resolve::Variable};
+use super::{Compiled, Fault, Tree, interpret, resolve::Variable};
 use crate::{
     SyntaxError,
     expression::parse::place_of,
@@ -37,6 +41,8 @@ pub(super) enum Check {
     Matches(Term, Box<regex::Regex>),
     /// A function of two texts: the one it is called on, and its argument.
     Texts(TextFunction, Term, Term),
+    /// A part of a condition that has no native form.
+    Other(Box<Tree>),
 }
 
 /// A value in a condition.
@@ -147,18 +153,25 @@ impl Check {
         }
         match (call.func_name.as_str(), call.args.as_slice()) {
             (operators::LOGICAL_NOT, [inner]) => {
-                Ok(Self::of(inner, text)?.map(|inner| Self::Not(Box::new(inner))))
+                Ok(Some(Self::Not(Box::new(Self::part(inner, text)?))))
             }
             (operators::LOGICAL_AND, [left, right]) => {
-                Ok(pair(left, right, text)?.map(|pair| Self::And(Box::new(pair))))
+                let pair = (Self::part(left, text)?, Self::part(right, text)?);
+                Ok(Some(Self::And(Box::new(pair))))
             }
             (operators::LOGICAL_OR, [left, right]) => {
-                Ok(pair(left, right, text)?.map(|pair| Self::Or(Box::new(pair))))
+                let pair = (Self::part(left, text)?, Self::part(right, text)?);
+                Ok(Some(Self::Or(Box::new(pair))))
             }
             (operators::IN, [item, list]) => Ok(Self::membership(item, list)),
             (sign, [left, right]) => Ok(Self::comparison(sign, left, right)),
             _ => Ok(None),
         }
+    }
+
+    /// A side of `&&`, `||` or `!`.
+    fn part(tree: &Tree, text: &str) -> Result<Self, SyntaxError> {
+        Ok(Self::of(tree, text)?.unwrap_or_else(|| Self::Other(Box::new(tree.clone()))))
     }
 
     fn comparison(sign: &str, left: &Tree, right: &Tree) -> Option<Self> {
@@ -259,6 +272,7 @@ impl Check {
                     }
                 }
             }
+            Self::Other(tree) => interpret::test(compiled, tree, scope),
         }
     }
 
@@ -280,14 +294,10 @@ impl Check {
             | Self::Compares(..)
             | Self::In(..)
             | Self::Matches(..)
-            | Self::Texts(..) => None,
+            | Self::Texts(..)
+            | Self::Other(_) => None,
         }
     }
-}
-
-fn pair(left: &Tree, right: &Tree, text: &str) -> Result<Option<(Check, Check)>, SyntaxError> {
-    let (left, right) = (Check::of(left, text)?, Check::of(right, text)?);
-    Ok(left.zip(right))
 }
 
 /// `&&` and `||`: whichever side says `decides` decides, also when the other side cannot be told.
@@ -307,9 +317,9 @@ fn decided(
         (Err(Fault::NoTruth(left)), Err(Fault::NoTruth(right))) => Err(unfit(sign, &[left, right])),
         (Err(Fault::NoTruth(left)), Ok(_)) => Err(unfit(sign, &[left, "a truth value"])),
         (Ok(_), Err(Fault::NoTruth(right))) => Err(unfit(sign, &["a truth value", right])),
-        // What is no truth value on the right is the library's last concern.
-        (Err(left), Err(Fault::NoTruth(_)) | Ok(_)) => Err(left),
-        (Ok(_) | Err(_), Err(right)) => Err(right),
+        (Err(left), Ok(_)) => Err(left),
+        (Ok(_), Err(right)) => Err(right),
+        (Err(left), Err(right)) => Err(if left.is_absent() == decides { right } else { left }),
         (Ok(_), Ok(right)) => Ok(right),
     }
 }

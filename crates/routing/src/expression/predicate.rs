@@ -1,6 +1,6 @@
 use std::fmt;
 
-use super::{Body, Constant, EvalError, Expression, Fault, Operand};
+use super::{Body, Constant, EvalError, Expression, Operand};
 use crate::{SyntaxError, facts::Scope};
 
 /// A condition over a message, such as `payload.temperature > 30`. Cheap to clone.
@@ -40,11 +40,12 @@ impl Predicate {
 
     /// As [`Self::test`], where only failures are wanted in words.
     pub(crate) fn holds(&self, scope: &Scope<'_>) -> Result<bool, Doubt> {
-        self.0.test(scope).map_err(|fault| match fault {
-            Fault::Absent(_) | Fault::AbsentField(_) | Fault::Null | Fault::NoTruth("null") => {
+        self.0.test(scope).map_err(|fault| {
+            if fault.is_absent() {
                 Doubt::Absent
+            } else {
+                Doubt::Failed(self.0.error(fault, scope))
             }
-            Fault::NoTruth(_) | Fault::Failed(_) => Doubt::Failed(self.0.error(fault, scope)),
         })
     }
 

@@ -177,8 +177,11 @@ impl Window {
 
     /// Lets what waits for more members go as it is, to make room.
     pub(super) fn flush(&mut self) {
-        let waiting: Vec<_> = self.waiting.values().copied().collect();
-        for key in waiting {
+        let mut waiting: Vec<_> =
+            self.waiting.iter().map(|((_, ticket), key)| (*ticket, *key)).collect();
+        // As they came, whatever the clock said meanwhile.
+        waiting.sort_unstable();
+        for (_, key) in waiting {
             if self.lanes.get(&key).is_some_and(|lane| lane.backoff.is_none()) {
                 self.make_ready(key);
             }
