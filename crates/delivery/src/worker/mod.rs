@@ -22,8 +22,8 @@ pub use self::{
     link::{Link, LinkSender, LossReport, link},
     run::Worker,
     settings::{
-        BatchFormat, BatchSettings, DeliveryObserver, LaneSettings, Outcome, WorkerSettings,
-        WorkerStop,
+        BatchFormat, BatchSettings, DeliveryObserver, LaneSettings, Outcome, Sending,
+        WorkerSettings, WorkerStop,
     },
 };
 

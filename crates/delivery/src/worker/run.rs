@@ -13,7 +13,7 @@ use super::{
     circuit::Admit,
     hand::{InHand, Reaction, Sorted, sort},
     lanes::Lanes,
-    settings::DeliveryObserver,
+    settings::{DeliveryObserver, Sending},
 };
 use crate::{backoff::Backoff, dead_letters::DeadLetters};
 
@@ -219,11 +219,16 @@ impl Worker {
             connected = link.connected() => connected.ok_or(Stopped)?,
             () = waits_no_more => return Err(Stopped),
         };
+        let watched = self.observer.sending(outgoing);
+        let outgoing = watched.as_deref().map_or(outgoing, Sending::batch);
         let results = tokio::select! {
             biased;
             () = self.stop.abort.cancelled() => return Err(Stopped),
             results = outbound.send(name, &self.target, outgoing) => results,
         };
+        if let Some(watched) = watched {
+            watched.ended(&results);
+        }
         Ok((epoch, results))
     }
 

@@ -1,7 +1,8 @@
 use std::{fmt, time::Duration};
 
 use tokio_util::sync::CancellationToken;
-use transload_envelope::Text;
+use transload_adapter::{SendError, Sent};
+use transload_envelope::{Outgoing, Text};
 
 /// How one destination is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,8 +92,23 @@ pub enum Outcome {
     DeadLettered,
 }
 
-/// Counts outcomes; must be cheap and must not block.
+/// Watches what becomes of messages; must be cheap and must not block.
 pub trait DeliveryObserver: Send + Sync + fmt::Debug {
     /// Adds to the count of an outcome.
     fn count(&self, outcome: Outcome, by: u64);
+
+    /// Called before a batch is sent. What is returned is sent in its place: the same messages
+    /// with headers that name this attempt. `None` sends the batch as it is.
+    fn sending(&self, _batch: &[Outgoing]) -> Option<Box<dyn Sending>> {
+        None
+    }
+}
+
+/// A batch whose sending is watched. It is dropped when the sending is given up.
+pub trait Sending: Send + Sync + fmt::Debug {
+    /// What is sent.
+    fn batch(&self) -> &[Outgoing];
+
+    /// Called with what became of each message, in the order of the batch.
+    fn ended(self: Box<Self>, results: &[Result<Sent, SendError>]);
 }
