@@ -254,8 +254,8 @@ fn the_tables_of_keys_are_up_to_date() {
         return;
     }
     assert!(updated == text, "run `UPDATE_DOCS=1 cargo test -p transload-cli documents`");
-    // The gateway, routes, and each role of each adapter with its targets.
-    assert_eq!(tables, 2 + 2 * registry().kinds().count());
+    // The gateway, its collector, routes, and each role of each adapter with its targets.
+    assert_eq!(tables, 3 + 2 * registry().kinds().count());
 }
 
 /// The keys of a table, such as `gateway`, `mqtt listen` or `to mqtt listen`.
@@ -271,6 +271,7 @@ fn key_table(schema: &Value, name: &str) -> String {
     let words: Vec<_> = name.split(' ').collect();
     let table = match words.as_slice() {
         ["gateway"] => definitions["GatewayTable"].clone(),
+        ["telemetry"] => definitions["TelemetryTable"].clone(),
         ["route"] => definitions["RouteTable"].clone(),
         ["to", kind, role] => {
             let title = format!("to {kind}, `{role}`");

@@ -7,7 +7,8 @@ use transload_delivery::{
     backoff::Backoff,
     dead_letters::DeadLetters,
     worker::{
-        BatchFormat, BatchSettings, Circuit, LaneSettings, Link, Worker, WorkerSettings, WorkerStop,
+        BatchFormat, BatchSettings, Circuit, DeliveryObserver, LaneSettings, Link, Worker,
+        WorkerSettings, WorkerStop,
     },
 };
 use transload_envelope::Text;
@@ -16,6 +17,7 @@ use crate::{
     config::{self, Configuration, Fingerprint, Guarantee, Route, RouteTarget, WhenFull},
     metrics::{DestinationMetrics, Metrics},
     requests::{Asking, Responder},
+    telemetry::{Telemetry, Traced},
 };
 
 /// The most messages that are sent in one batch.
@@ -90,6 +92,7 @@ pub(crate) fn build(
     dead_letters: &DeadLetters,
     ways: &[Way],
     metrics: &Metrics,
+    telemetry: &Telemetry,
 ) -> Result<Built, StoreError> {
     let mut built = Built { destinations: Vec::new(), workers: Vec::new() };
     for route in &configuration.routes {
@@ -112,7 +115,7 @@ pub(crate) fn build(
                     target: to.target.target.clone(),
                     link: link.clone(),
                     dead_letters: dead_letters.clone(),
-                    observer: Arc::new(figures.clone()),
+                    observer: observer(&to.destination, &figures, telemetry),
                     circuit: circuit.clone(),
                     // Whoever starts it says how it is stopped.
                     stop: WorkerStop::default(),
@@ -146,6 +149,22 @@ impl Mark {
     pub(crate) fn instance(&self) -> u64 {
         self.instance
     }
+}
+
+/// Who watches a worker; spans cost something only where there is a collector.
+fn observer(
+    destination: &Text,
+    figures: &DestinationMetrics,
+    telemetry: &Telemetry,
+) -> Arc<dyn DeliveryObserver> {
+    if !telemetry.is_on() {
+        return Arc::new(figures.clone());
+    }
+    Arc::new(Traced {
+        telemetry: telemetry.clone(),
+        destination: destination.clone(),
+        metrics: figures.clone(),
+    })
 }
 
 fn worker_settings(route: &Route, to: &RouteTarget) -> WorkerSettings {

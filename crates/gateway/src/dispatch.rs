@@ -25,6 +25,7 @@ use crate::{
     metrics::AdapterMetrics,
     requests::{Question, Requests},
     routing::{Routing, Shared},
+    telemetry::{Passing, Telemetry},
     trace,
 };
 
@@ -47,6 +48,8 @@ pub(crate) struct Dispatcher {
     pub(crate) metrics: AdapterMetrics,
     /// Asks for replies.
     pub(crate) requests: Requests,
+    /// Where the spans of messages go.
+    pub(crate) telemetry: Telemetry,
     /// Recognizes messages that were accepted before, if it is wanted.
     pub(crate) deduplication: Option<Arc<Deduplication>>,
     /// Fires when nothing may wait any longer.
@@ -75,6 +78,19 @@ enum Verdict {
     Release,
 }
 
+impl Verdict {
+    /// Its name in spans.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Take(_) => "routed",
+            Self::Unrouted(_) => "unrouted",
+            Self::Limited(_) => "limited",
+            Self::Refuse => "refused",
+            Self::Release => "released",
+        }
+    }
+}
+
 /// The rules that a message is routed by, and the number by which they know its adapter.
 struct Rules {
     routing: Arc<Routing>,
@@ -99,19 +115,37 @@ impl Dispatcher {
     }
 
     async fn dispatch(&self, batch: &mut Vec<Delivery>, plan: &mut Plan) -> Result<(), StoreError> {
+        let mut passing = Passing::default();
+        let outcome = self.route(batch, plan, &mut passing).await;
+        passing.end(&self.telemetry, outcome.as_ref().err());
+        outcome
+    }
+
+    async fn route(
+        &self,
+        batch: &mut Vec<Delivery>,
+        plan: &mut Plan,
+        passing: &mut Passing,
+    ) -> Result<(), StoreError> {
         self.metrics.received.inc_by(batch.len() as u64);
         let mut rules = self.rules();
         let mut appends = Vec::with_capacity(batch.len());
         for Delivery { envelope, receipt } in batch.drain(..) {
-            let Some((envelope, receipt)) = self.admit(envelope, receipt) else { continue };
+            let Some((envelope, receipt)) = self.admit(envelope, receipt, passing) else {
+                continue;
+            };
             let first = match &self.deduplication {
                 Some(deduplication) => deduplication.admit(&envelope, receipt),
                 None => Some(receipt),
             };
-            let Some(receipt) = first else { continue };
+            let Some(receipt) = first else {
+                passing.repeated();
+                continue;
+            };
             self.shared.recent.keep(&envelope);
             let verdict = self.decide(&mut rules, &envelope, plan, &mut appends).await?;
             let routing = &*rules.routing;
+            passing.decided(verdict.name(), routing, plan);
             routing.conditions.count(&routing.rules, &self.adapter_name, &envelope, plan);
             match verdict {
                 Verdict::Take(limited) => {
@@ -183,7 +217,13 @@ impl Dispatcher {
     }
 
     /// Turns away what is not to be routed at all.
-    fn admit(&self, mut envelope: Envelope, receipt: Receipt) -> Option<(Envelope, Receipt)> {
+    fn admit(
+        &self,
+        mut envelope: Envelope,
+        receipt: Receipt,
+        passing: &mut Passing,
+    ) -> Option<(Envelope, Receipt)> {
+        passing.next();
         if envelope.properties().expired(Timestamp::now()) {
             debug!(adapter = %self.adapter_name, id = %envelope.id, "The message came in expired.");
             receipt.settle(Settlement::Accepted);
@@ -203,7 +243,8 @@ impl Dispatcher {
             return None;
         }
         envelope.hops += 1;
-        if let Some(trace) = trace::step(&mut envelope.headers) {
+        if let Some(trace) = trace::step(&mut envelope.headers, &self.telemetry) {
+            passing.admitted(self.telemetry.receive(&trace, &envelope));
             debug!(
                 adapter = %self.adapter_name,
                 address = %envelope.address,

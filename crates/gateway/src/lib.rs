@@ -28,6 +28,11 @@ mod run;
 mod status;
 mod storage;
 mod sync;
+#[cfg_attr(
+    not(feature = "otlp"),
+    allow(dead_code, reason = "without it there is nobody to send what is measured")
+)]
+mod telemetry;
 #[cfg(test)]
 mod tests;
 mod times;

@@ -22,6 +22,7 @@ use crate::{
     run,
     status::Status,
     storage::{Storage, explain},
+    telemetry::Telemetry,
 };
 
 /// How long an answer may be, in bytes: far more than any page.
@@ -72,8 +73,9 @@ impl Offline {
         let way = |_| Way { link: link().1, instance: 0 };
         let ways: Vec<_> = configuration.adapters.iter().map(way).collect();
         let letters = &shared.dead_letters;
+        let off = Telemetry::default();
         let Built { destinations, .. } =
-            destination::build(configuration, &*shared.store, letters, &ways, &metrics)?;
+            destination::build(configuration, &*shared.store, letters, &ways, &metrics, &off)?;
         drop(shared.replace(Routing::new(configuration, destinations, &metrics)));
         let status = Status::new(configuration);
         status.stop_all();

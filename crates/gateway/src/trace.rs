@@ -4,11 +4,13 @@
 //! - A `traceparent` that came in is never forwarded unchanged: what goes out names a span of the
 //!   gateway's own, of the same trace.
 //! - A malformed one is dropped with its `tracestate`, and a trace is begun anew in its place. A
-//!   message without one stays without.
+//!   message without one stays without, unless a trace is begun for the collector.
 
 use std::fmt;
 
 use transload_envelope::{Headers, MessageId, Text, Value};
+
+use crate::telemetry::Telemetry;
 
 const TRACEPARENT: Text = Text::from_static("traceparent");
 const TRACESTATE: Text = Text::from_static("tracestate");
@@ -19,14 +21,14 @@ const MEMBERS_MAX: usize = 32;
 /// The only flag that is defined (section 3.2.2.5).
 const SAMPLED: u8 = 1;
 
-/// The place of the gateway's work on a message in its trace.
+/// A span of the gateway's own, and its place in a trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Trace {
-    id: String,
-    span_id: String,
-    /// The span of whoever sent the message; absent when the trace was begun anew.
-    parent_id: Option<String>,
-    sampled: bool,
+    pub(crate) id: String,
+    pub(crate) span_id: String,
+    /// The span that it is a part of; absent when the trace was begun anew.
+    pub(crate) parent_id: Option<String>,
+    pub(crate) sampled: bool,
 }
 
 impl fmt::Display for Trace {
@@ -36,27 +38,53 @@ impl fmt::Display for Trace {
     }
 }
 
-/// Puts the gateway's own span into the headers, if the message belongs to a trace.
-pub(crate) fn step(headers: &mut Headers) -> Option<Trace> {
+impl Trace {
+    /// A trace that begins here, with a decision of our own whether it is sampled.
+    pub(crate) fn begin(telemetry: &Telemetry) -> Self {
+        let id = random_hex();
+        let random = || id.get(16..).and_then(|low| u64::from_str_radix(low, 16).ok());
+        let sampled = telemetry.samples(|| random().unwrap_or(u64::MAX));
+        Self { id, span_id: span_id(), parent_id: None, sampled }
+    }
+
+    /// A part of this span.
+    pub(crate) fn child(&self) -> Self {
+        let parent_id = Some(self.span_id.clone());
+        Self { id: self.id.clone(), span_id: span_id(), parent_id, sampled: self.sampled }
+    }
+
+    /// Makes this the span that a message comes from.
+    pub(crate) fn write(&self, headers: &mut Headers) {
+        headers.set(TRACEPARENT, self.to_string());
+    }
+}
+
+/// Puts the gateway's own span into the headers, if the message belongs to a trace. A message
+/// without one begins a trace only where that is then sampled.
+pub(crate) fn step(headers: &mut Headers, telemetry: &Telemetry) -> Option<Trace> {
     let is = |known: &Text, name: &str| name.eq_ignore_ascii_case(known);
     let named = |known: &Text| -> Vec<Value> {
         let headers = headers.iter().filter(|header| is(known, &header.name));
         headers.map(|header| header.value.clone()).collect()
     };
     let (parents, states) = (named(&TRACEPARENT), named(&TRACESTATE));
-    if parents.is_empty() && states.is_empty() {
-        return None;
-    }
-    let names: Vec<_> = headers.iter().map(|header| header.name.clone()).collect();
-    for name in names.iter().filter(|name| is(&TRACEPARENT, name) || is(&TRACESTATE, name)) {
-        headers.remove(name);
+    if !(parents.is_empty() && states.is_empty()) {
+        let names: Vec<_> = headers.iter().map(|header| header.name.clone()).collect();
+        for name in names.iter().filter(|name| is(&TRACEPARENT, name) || is(&TRACESTATE, name)) {
+            headers.remove(name);
+        }
     }
     // A state without a parent says nothing (section 3.3.1).
-    let parent = parents.first()?;
+    let Some(parent) = parents.first() else {
+        let begun = telemetry.is_on().then(|| Trace::begin(telemetry));
+        let begun = begun.filter(|trace| trace.sampled)?;
+        headers.push(TRACEPARENT, begun.to_string());
+        return Some(begun);
+    };
     let read = if parents.len() == 1 { parent.as_text().and_then(|text| read(text)) } else { None };
     let (trace, state) = match read {
         Some(trace) => (trace, joined(&states)),
-        None => (begin(), None),
+        None => (Trace::begin(telemetry), None),
     };
     headers.push(TRACEPARENT, trace.to_string());
     if let Some(state) = state {
@@ -65,8 +93,31 @@ pub(crate) fn step(headers: &mut Headers) -> Option<Trace> {
     Some(trace)
 }
 
-/// Reads a `traceparent` (section 3.2.2); of a later version as much as is known (section 3.2.4).
+/// The same for an answer, which begins no trace of its own.
+pub(crate) fn step_on(headers: &mut Headers) -> Option<Trace> {
+    step(headers, &Telemetry::default())
+}
+
+/// Whether a message that we have stepped through belongs to a trace that is sampled.
+pub(crate) fn is_sampled(headers: &Headers) -> bool {
+    let text = headers.get(&TRACEPARENT).and_then(Value::as_text);
+    text.and_then(|text| parse(text)).is_some_and(|(_, _, sampled)| sampled)
+}
+
+/// A further span behind the one that the message names, if its trace is sampled.
+pub(crate) fn sampled(headers: &Headers) -> Option<Trace> {
+    read(headers.get(&TRACEPARENT)?.as_text()?).filter(|trace| trace.sampled)
+}
+
 fn read(text: &str) -> Option<Trace> {
+    let (id, parent_id, sampled) = parse(text)?;
+    let parent_id = Some(parent_id.to_owned());
+    Some(Trace { id: id.to_owned(), span_id: span_id(), parent_id, sampled })
+}
+
+/// Reads a `traceparent` (section 3.2.2): the trace, the span, and whether it is sampled; of a
+/// later version as much as is known (section 3.2.4).
+fn parse(text: &str) -> Option<(&str, &str, bool)> {
     let mut parts = text.trim().splitn(5, '-');
     let version = parts.next().filter(|version| is_hex(version, 2) && *version != "ff")?;
     let id = parts.next().filter(|id| is_hex(id, 32) && !is_zero(id))?;
@@ -75,16 +126,7 @@ fn read(text: &str) -> Option<Trace> {
     if version == "00" && parts.next().is_some() {
         return None;
     }
-    Some(Trace {
-        id: id.to_owned(),
-        span_id: span_id(),
-        parent_id: Some(parent_id.to_owned()),
-        sampled: u8::from_str_radix(flags, 16).ok()? & SAMPLED == SAMPLED,
-    })
-}
-
-fn begin() -> Trace {
-    Trace { id: random_hex(), span_id: span_id(), parent_id: None, sampled: false }
+    Some((id, parent_id, u8::from_str_radix(flags, 16).ok()? & SAMPLED == SAMPLED))
 }
 
 /// The last eight of sixteen bytes: random, and never all zero.
@@ -132,7 +174,7 @@ mod tests {
         for (name, value) in pairs {
             headers.push(*name, *value);
         }
-        let trace = step(&mut headers);
+        let trace = step(&mut headers, &Telemetry::default());
         (trace, headers)
     }
 

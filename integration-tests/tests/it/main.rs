@@ -27,5 +27,6 @@ mod process;
 mod reply;
 mod rumqttd;
 mod support;
+mod telemetry;
 mod traps;
 mod webhooks;

@@ -30,6 +30,7 @@ impl Default for GatewaySettings {
             reload_on_change: true,
             unrouted: Unrouted::default(),
             recent_bytes_max: 1 << 20,
+            telemetry: None,
         }
     }
 }

@@ -39,6 +39,7 @@ mod shown;
 mod source;
 mod suggest;
 mod targets;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 mod toml_text;
@@ -64,7 +65,8 @@ pub use self::{
     fingerprint::Fingerprint,
     model::{
         AdapterInstance, Batch, BatchFormat, Configuration, Deduplicate, DeduplicateBy,
-        GatewaySettings, Guarantee, Reply, Route, RouteTarget, UNROUTED, Unrouted, WhenFull,
+        GatewaySettings, Guarantee, Reply, Route, RouteTarget, TelemetrySettings, UNROUTED,
+        Unrouted, WhenFull,
     },
     overview::overview,
     schema::schema,
@@ -72,8 +74,8 @@ pub use self::{
     watched::{Snapshot, Watched},
 };
 
-/// The keys of a file; all but the first two may stand in included files too.
-const ROOT_KEYS: [&str; 5] = ["gateway", "include", "adapters", "route", "test"];
+/// The keys of a file; all but the first three may stand in included files too.
+const ROOT_KEYS: [&str; 6] = ["gateway", "telemetry", "include", "adapters", "route", "test"];
 
 /// What came of reading a configuration.
 #[derive(Debug)]
@@ -146,6 +148,7 @@ impl Check<'_> {
     fn run(&mut self) -> Option<Configuration> {
         let files: Vec<FileId> = self.sources.ids().collect();
         let mut gateway = GatewaySettings::default();
+        let mut telemetry = None;
         let mut adapters = Adapters::default();
         let (mut route_tables, mut test_tables) = (Vec::new(), Vec::new());
         let mut main = true;
@@ -156,6 +159,13 @@ impl Check<'_> {
                     gateway = self.gateway(*file, value);
                 } else {
                     self.refuse_in_included(*file, "gateway", value.span());
+                }
+            }
+            if let Some(value) = root.remove("telemetry") {
+                if main {
+                    telemetry = self.telemetry(*file, value);
+                } else {
+                    self.refuse_in_included(*file, "telemetry", value.span());
                 }
             }
             if let Some(value) = root.remove("include") {
@@ -173,6 +183,7 @@ impl Check<'_> {
             self.unknown_root_keys(*file, &root);
             main = false;
         }
+        gateway.telemetry = telemetry;
         let mut names = HashMap::new();
         let mut routes = Vec::new();
         for (file, value) in route_tables {

@@ -26,8 +26,8 @@ pub struct Configuration {
     pub tests: Vec<RuleTest>,
 }
 
-/// The settings of `[gateway]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The settings of `[gateway]` and `[telemetry]`.
+#[derive(Clone, Debug, PartialEq)]
 pub struct GatewaySettings {
     /// Where queues, sessions and dead letters are kept.
     pub data_dir: PathBuf,
@@ -47,6 +47,41 @@ pub struct GatewaySettings {
     pub unrouted: Unrouted,
     /// How many bytes of the latest messages are remembered in memory.
     pub recent_bytes_max: usize,
+    /// Where spans go, if they are wanted.
+    pub telemetry: Option<TelemetrySettings>,
+}
+
+/// The settings of `[telemetry]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TelemetrySettings {
+    /// The collector, without the path that OTLP adds.
+    pub endpoint: String,
+    /// Header fields of every request.
+    pub headers: Vec<(String, Secret)>,
+    /// The name under which the gateway is known there.
+    pub service_name: String,
+    /// Which part of the traces that begin here is sampled, from 0 to 1.
+    pub sample_ratio: f64,
+    /// How long one request may take.
+    pub timeout: Duration,
+    /// How long a span waits for others.
+    pub interval: Duration,
+    /// How many spans may wait.
+    pub queue_spans_max: usize,
+}
+
+impl Default for TelemetrySettings {
+    fn default() -> Self {
+        Self {
+            endpoint: String::new(),
+            headers: Vec::new(),
+            service_name: "transload".to_owned(),
+            sample_ratio: 1.0,
+            timeout: Duration::from_secs(10),
+            interval: Duration::from_secs(1),
+            queue_spans_max: 8192,
+        }
+    }
 }
 
 impl GatewaySettings {
@@ -59,6 +94,7 @@ impl GatewaySettings {
             ("max_disk_bytes", *disk_bytes_max == running.disk_bytes_max),
             ("dead_letters", self.dead_letters == running.dead_letters),
             ("recent_messages", self.recent_bytes_max == running.recent_bytes_max),
+            ("telemetry", self.telemetry == running.telemetry),
         ];
         keys.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect()
     }

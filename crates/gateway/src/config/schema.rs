@@ -10,7 +10,7 @@ use super::{
     adapters::MAX_UNSETTLED_DEFAULT,
     rule_tests::{ExpectationKeys, TestKeys},
     schema_view::generator,
-    settings::{DeduplicateKeys, GatewayKeys, RouteKeys},
+    settings::{DeduplicateKeys, GatewayKeys, RouteKeys, TelemetryKeys},
     shape::shape_schema,
 };
 
@@ -25,6 +25,7 @@ pub fn schema(registry: &Registry) -> Value {
     targets.push(json!({ "type": "string", "description": "The name of an adapter that needs to \
         know no more." }));
     let gateway = inlined::<GatewayKeys>(&mut generator);
+    let telemetry = inlined::<TelemetryKeys>(&mut generator);
     let mut route = inlined::<RouteKeys>(&mut generator);
     let target = json!({ "anyOf": targets });
     let mut shape_definitions = Map::new();
@@ -39,6 +40,7 @@ pub fn schema(registry: &Registry) -> Value {
     definitions.insert("TargetTable".to_owned(), target);
     definitions.insert("RouteTable".to_owned(), route);
     definitions.insert("GatewayTable".to_owned(), gateway);
+    definitions.insert("TelemetryTable".to_owned(), telemetry);
     definitions.insert("TestTable".to_owned(), test);
     let mut schema = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -54,6 +56,7 @@ pub fn schema(registry: &Registry) -> Value {
                 "items": { "type": "string" },
             },
             "gateway": { "$ref": "#/$defs/GatewayTable" },
+            "telemetry": { "$ref": "#/$defs/TelemetryTable" },
             "adapters": {
                 "description": "The adapters by their names.",
                 "type": "object",

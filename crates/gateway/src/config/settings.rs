@@ -1,7 +1,9 @@
 //! The keys of `[gateway]` and `[[route]]` as they are written; the descriptions go into the JSON
 //! Schema and belong to `docs/CONFIGURATION.md` too.
 
-use std::{fmt, net::SocketAddr, num::NonZeroU32, num::NonZeroU64, path::PathBuf};
+use std::{
+    collections::BTreeMap, fmt, net::SocketAddr, num::NonZeroU32, num::NonZeroU64, path::PathBuf,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
@@ -69,6 +71,40 @@ pub(super) struct DeadLetterKeys {
     pub(super) max_bytes: Option<ByteSize>,
     /// How long one is kept. Default: without end.
     pub(super) max_age: Option<HumanDuration>,
+}
+
+/// The collector that gets spans of the gateway's work, over OTLP.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TelemetryKeys {
+    /// The collector, `http://` or `https://`, such as `http://127.0.0.1:4318`; `/v1/traces` is
+    /// added to it.
+    #[schemars(with = "String")]
+    pub(super) endpoint: Spanned<String>,
+    /// Header fields of every request, such as `{ authorization = "Bearer ${OTLP_TOKEN}" }`.
+    #[serde(default)]
+    #[schemars(with = "Option<BTreeMap<String, Secret>>")]
+    pub(super) headers: BTreeMap<Spanned<String>, Spanned<Secret>>,
+    /// Files with the values of further header fields, relative to this file; line breaks at their
+    /// ends are left out.
+    #[serde(default)]
+    #[schemars(with = "Option<BTreeMap<String, PathBuf>>")]
+    pub(super) header_files: BTreeMap<Spanned<String>, Spanned<String>>,
+    /// The name of this gateway among the services of the collector. Default: "transload".
+    pub(super) service_name: Option<String>,
+    /// Which part of the traces that begin here is sampled, from 0.0 to 1.0. A message that comes in
+    /// with a trace is sampled if its sender says so. Default: 1.0.
+    #[schemars(with = "Option<f64>", range(min = 0.0, max = 1.0))]
+    pub(super) sample_ratio: Option<Spanned<f64>>,
+    /// How long one request to the collector may take. Default: "10s".
+    #[schemars(with = "Option<HumanDuration>")]
+    pub(super) timeout: Option<Spanned<HumanDuration>>,
+    /// How long a span may wait for others, with which it is sent. Default: "1s".
+    pub(super) interval: Option<HumanDuration>,
+    /// How many spans may wait for the collector; further ones are dropped and counted. Default:
+    /// 8192.
+    #[schemars(with = "Option<NonZeroU32>")]
+    pub(super) max_queue_spans: Option<Spanned<NonZeroU32>>,
 }
 
 /// How messages that were accepted before are recognized. They are acknowledged and not routed

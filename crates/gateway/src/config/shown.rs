@@ -35,6 +35,11 @@ fn gateway(settings: &GatewaySettings) -> Value {
         "drain_timeout": HumanDuration::from(settings.drain_timeout).to_string(),
         "max_disk_bytes": ByteSize::from_bytes(settings.disk_bytes_max).to_string(),
         "reload_on_change": settings.reload_on_change,
+        "telemetry": settings.telemetry.as_ref().map(|telemetry| json!({
+            "endpoint": telemetry.endpoint,
+            "service_name": telemetry.service_name,
+            "sample_ratio": telemetry.sample_ratio,
+        })),
     })
 }
 

@@ -8,7 +8,10 @@ use transload_adapter::{Refusal, ReplyPath, SendError, Sent, Settlement};
 use transload_envelope::Envelope;
 
 use super::{Failure, Request, Requests, gather};
-use crate::trace;
+use crate::{
+    telemetry::{Kind, Span},
+    trace,
+};
 
 /// How long the caller's broker may take to take an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,9 +36,7 @@ impl Requests {
             "A request was answered."
         );
         let settlement = match self.path {
-            ReplyPath::Settlement => {
-                Settlement::Replied(Box::new(fitting(reply, &request.envelope)))
-            }
+            ReplyPath::Settlement => Settlement::Replied(Box::new(self.fitting(reply, &request))),
             ReplyPath::Message | ReplyPath::None => match self.send(&request, reply).await {
                 Ok(()) => Settlement::Accepted,
                 // What cannot be said in the caller's protocol is told instead.
@@ -60,9 +61,7 @@ impl Requests {
         );
         let answer = failure.answer(&request.envelope);
         let settlement = match self.path {
-            ReplyPath::Settlement => {
-                Settlement::Replied(Box::new(fitting(answer, &request.envelope)))
-            }
+            ReplyPath::Settlement => Settlement::Replied(Box::new(self.fitting(answer, &request))),
             _ if !self.can_be_told(&request.envelope) => failure.settlement(),
             ReplyPath::Message | ReplyPath::None => match self.send(&request, answer).await {
                 Ok(()) => Settlement::Accepted,
@@ -90,7 +89,7 @@ impl Requests {
         let Some((epoch, outbound)) = self.caller.current() else {
             return Err(SendError::Disconnected("the source is not connected".into()));
         };
-        let answer = fitting(answer, &request.envelope);
+        let answer = self.fitting(answer, request);
         let sending = outbound.answer(&request.envelope, &answer);
         match timeout(ANSWER_TIMEOUT, sending).await {
             Ok(Ok(Sent::Confirmed | Sent::Unconfirmed)) => Ok(()),
@@ -110,26 +109,32 @@ impl Requests {
             }
         }
     }
-}
 
-/// The answer as the caller knows its own request, without what concerns the responder only.
-fn fitting(mut answer: Envelope, request: &Envelope) -> Envelope {
-    answer.hops = answer.hops.max(request.hops);
-    trace::step(&mut answer.headers);
-    let correlation = request.properties().correlation.clone();
-    let properties = answer.properties();
-    if properties.correlation != correlation
-        || properties.reply_to.is_some()
-        || properties.expires_at.is_some()
-        || properties.retain
-    {
-        let properties = answer.properties_mut();
-        properties.correlation = correlation;
-        properties.reply_to = None;
-        properties.expires_at = None;
-        properties.retain = false;
+    /// The answer as the caller knows its own request, without what concerns the responder only.
+    fn fitting(&self, mut answer: Envelope, request: &Request) -> Envelope {
+        answer.hops = answer.hops.max(request.envelope.hops);
+        if let Some(trace) = trace::step_on(&mut answer.headers)
+            && trace.sampled
+        {
+            let name = format!("answer {}", request.asking.route);
+            let span = Span::begin(trace, Kind::Producer, name).of_message(&request.envelope);
+            self.telemetry.record(span.end("answered", None));
+        }
+        let correlation = request.envelope.properties().correlation.clone();
+        let properties = answer.properties();
+        if properties.correlation != correlation
+            || properties.reply_to.is_some()
+            || properties.expires_at.is_some()
+            || properties.retain
+        {
+            let properties = answer.properties_mut();
+            properties.correlation = correlation;
+            properties.reply_to = None;
+            properties.expires_at = None;
+            properties.retain = false;
+        }
+        answer
     }
-    answer
 }
 
 /// The source delivers the request again, and the next answer may arrive.

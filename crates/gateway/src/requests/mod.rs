@@ -22,7 +22,7 @@ use transload_delivery::worker::Link;
 use transload_envelope::{Arguments, Envelope, Outgoing, Text, Timestamp};
 
 pub(crate) use self::failure::{Failure, Kind};
-use crate::{config::Reply, metrics::RequestMetrics};
+use crate::{config::Reply, metrics::RequestMetrics, telemetry::Telemetry};
 
 /// What the requests of one route have in common.
 #[derive(Debug)]
@@ -68,6 +68,8 @@ pub(crate) struct Requests {
     /// The way to the source.
     pub(crate) caller: Link,
     pub(crate) tasks: TaskTracker,
+    /// Where the spans of questions and answers go.
+    pub(crate) telemetry: Telemetry,
     /// Fires when nothing may wait any longer.
     pub(crate) abort: CancellationToken,
 }
@@ -104,7 +106,7 @@ impl Requests {
             request.asking.metrics.in_flight.inc();
             let questions = questions.into_iter().map(|question| question.until(expires_at));
             let outcome = tokio::select! {
-                outcome = ask::all(questions.collect(), &request) => outcome,
+                outcome = ask::all(questions.collect(), &request, &this.telemetry) => outcome,
                 () = this.abort.cancelled() => Err(Failure::stopping()),
             };
             request.asking.metrics.in_flight.dec();

@@ -35,6 +35,7 @@ use crate::{
     routing::{Routing, Shared},
     status::{Stage, Status},
     storage::{self, Storage},
+    telemetry::{self, Telemetry},
 };
 
 /// How long connections may take to close after the last message.
@@ -60,6 +61,9 @@ pub enum RunError {
     /// The admin address cannot be served.
     #[error("[gateway] admin: {0}")]
     Admin(String),
+    /// Spans cannot be sent from this machine.
+    #[error("[telemetry] {0}")]
+    Telemetry(String),
 }
 
 /// What was left when the gateway stopped.
@@ -82,6 +86,8 @@ struct Signals {
     held: CancellationToken,
     /// Connections are closed.
     close: CancellationToken,
+    /// No more spans come.
+    telemetry: CancellationToken,
 }
 
 /// Everything that runs, by the order in which it ends.
@@ -95,6 +101,8 @@ struct Tasks {
     supervisors: TaskTracker,
     /// Pages, and what works in the background.
     admin: TaskTracker,
+    /// What sends spans to the collector.
+    telemetry: TaskTracker,
 }
 
 /// What everything that runs shares.
@@ -104,6 +112,7 @@ struct Site {
     storage: Storage,
     status: Status,
     metrics: Metrics,
+    telemetry: Telemetry,
     signals: Signals,
     tasks: Tasks,
 }
@@ -135,6 +144,7 @@ pub async fn run_reloading(
         &shared.dead_letters,
         &ways,
         &site.metrics,
+        &site.telemetry,
     )?;
     let routing = Routing::new(&configuration, destinations, &site.metrics);
     let routing = routing.limited(&configuration, &shared.routing(), &site.metrics);
@@ -199,15 +209,19 @@ pub(crate) fn open(configuration: &Configuration, storage: &Storage) -> Result<S
 }
 
 impl Site {
-    fn new(configuration: &Configuration, storage: Storage) -> Result<Self, StoreError> {
-        Ok(Self {
-            shared: Arc::new(open(configuration, &storage)?),
-            storage,
-            status: Status::new(configuration),
-            metrics: Metrics::new(),
-            signals: Signals::default(),
-            tasks: Tasks::default(),
-        })
+    fn new(configuration: &Configuration, storage: Storage) -> Result<Self, RunError> {
+        let shared = Arc::new(open(configuration, &storage)?);
+        let (metrics, signals, tasks) = (Metrics::new(), Signals::default(), Tasks::default());
+        let telemetry = match &configuration.gateway.telemetry {
+            None => Telemetry::default(),
+            Some(settings) => {
+                let stop = signals.telemetry.clone();
+                telemetry::start(settings, metrics.telemetry(), &tasks.telemetry, stop)
+                    .map_err(RunError::Telemetry)?
+            }
+        };
+        let status = Status::new(configuration);
+        Ok(Self { shared, storage, status, metrics, telemetry, signals, tasks })
     }
 
     /// Starts what holds messages back for throttles.
@@ -261,6 +275,10 @@ impl Site {
         if timeout(CLOSE_TIMEOUT, closed).await.is_err() {
             warn!("Some connections did not close in time.");
         }
+        // The last spans are those of the stop itself.
+        signals.telemetry.cancel();
+        tasks.telemetry.close();
+        tasks.telemetry.wait().await;
     }
 
     fn summary(&self) -> Summary {

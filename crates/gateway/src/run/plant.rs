@@ -101,6 +101,7 @@ impl Plant {
             &shared.dead_letters,
             &ways,
             &site.metrics,
+            &site.telemetry,
         )?;
 
         self.crew.keep_circuits(&mut built);

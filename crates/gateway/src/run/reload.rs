@@ -55,7 +55,7 @@ pub(crate) type Request = Option<oneshot::Sender<Outcome>>;
 pub(crate) enum Outcome {
     Applied {
         changed: Changed,
-        /// Keys of `[gateway]` that have changed and count from the next start on.
+        /// Settings of the gateway that have changed and count from the next start on.
         restart: Vec<&'static str>,
         report: Value,
     },
@@ -199,7 +199,7 @@ impl Running<'_> {
         }
         if !restart.is_empty() {
             let keys = restart.join(", ");
-            warn!(%keys, "These keys of [gateway] have changed and count from the next start on.");
+            warn!(%keys, "These settings of the gateway have changed and count from the next start on.");
         }
         let list = |names: &[_]| names.join(", ");
         info!(

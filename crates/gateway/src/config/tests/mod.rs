@@ -6,6 +6,8 @@ mod limits;
 mod reading;
 mod secrets;
 mod shape;
+#[cfg(feature = "otlp")]
+mod telemetry;
 
 use transload_adapter::Registry;
 
