@@ -13,14 +13,19 @@
 //! `CloudEvents` 1.0.2, section 3.1.3.2, wants it, and decoded; the event's source and id are the id of a
 //! message that has no other.
 //!
-//! Expiry, durability, retain and reply address have no counterpart in HTTP. Header names and values
-//! that HTTP cannot carry (control characters, spaces in names) are percent-encoded; lists and maps
-//! are JSON text.
+//! Expiry, durability, retain and reply address have no counterpart in HTTP. What a field cannot
+//! hold (control characters, spaces at the ends of a value or in a name, a name that stands for
+//! something else here) travels as `Transload-Header` or `Transload-Property` (`carrier`); lists and
+//! maps are JSON text. Names are in lower case.
 
+mod carrier;
 #[cfg(test)]
 mod tests;
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::HashSet,
+    time::{Duration, SystemTime},
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -28,12 +33,10 @@ use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE},
 };
-use percent_encoding::{
-    AsciiSet, CONTROLS, percent_decode, percent_encode_byte, utf8_percent_encode,
-};
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode, utf8_percent_encode};
 use serde_json::json;
 use transload_envelope::{
-    Envelope, Headers, MessageId, Properties, Text, Timestamp, Value, cloudevents,
+    Envelope, Header, Headers, MessageId, Properties, Text, Timestamp, Value, cloudevents,
 };
 
 /// Headers that carry the sender's own id, the most telling first.
@@ -101,9 +104,7 @@ pub(crate) fn is_forwardable(name: &str) -> bool {
 
 /// Puts what the fields of a request or a response say into a message.
 pub(crate) fn read_headers(fields: &HeaderMap, envelope: &mut Envelope) {
-    if let Some(id) = read_id(fields) {
-        envelope.id = id;
-    }
+    let mut id = read_id(fields);
     let mut properties = Properties::NONE;
     let mut headers = Headers::default();
     let named: Vec<_> =
@@ -117,7 +118,21 @@ pub(crate) fn read_headers(fields: &HeaderMap, envelope: &mut Envelope) {
         if first.is_some_and(|first| read_property(name, first, repeated, &mut properties)) {
             continue;
         }
-        if *name == HOPS {
+        if *name == carrier::HEADER {
+            for value in fields.get_all(name) {
+                let (name, value) = carrier::read(value)
+                    .unwrap_or_else(|| (name.as_str().into(), read_value(value)));
+                if !stays_behind(&name) {
+                    headers.push(name, value);
+                }
+            }
+        } else if *name == carrier::PROPERTY {
+            for value in fields.get_all(name) {
+                if !read_carried(value, &mut id, &mut properties) {
+                    headers.push(name.as_str(), read_value(value));
+                }
+            }
+        } else if *name == HOPS {
             envelope.hops = first.and_then(parse).unwrap_or(envelope.hops);
         } else if is_forwardable(name.as_str()) && *name != SECRET && !of_connection(name) {
             let name = Text::from(name.as_str());
@@ -128,8 +143,11 @@ pub(crate) fn read_headers(fields: &HeaderMap, envelope: &mut Envelope) {
             }
         }
     }
-    if read_id(fields).is_none() && cloudevents::is_event(&headers) {
-        envelope.id = cloudevents::message_id(&headers).unwrap_or_else(|| envelope.id.clone());
+    if id.is_none() && cloudevents::is_event(&headers) {
+        id = cloudevents::message_id(&headers);
+    }
+    if let Some(id) = id {
+        envelope.id = id;
     }
     envelope.headers = headers;
     if properties != Properties::NONE {
@@ -144,18 +162,12 @@ fn read_property(
     repeated: bool,
     into: &mut Properties,
 ) -> bool {
-    let text = || std::str::from_utf8(value.as_bytes()).ok().map(Text::from);
-    let read = |place: &mut Option<Text>| {
-        *place = text();
-        place.is_some()
-    };
     if repeated {
         return false;
     }
-    if *name == CONTENT_TYPE {
-        read(&mut into.content_type)
-    } else if *name == CONTENT_ENCODING {
-        read(&mut into.content_encoding)
+    if let Some(place) = text_property(name.as_str(), into) {
+        *place = std::str::from_utf8(value.as_bytes()).ok().map(Text::from);
+        place.is_some()
     } else if *name == CORRELATION {
         into.correlation = Some(Bytes::copy_from_slice(value.as_bytes()));
         true
@@ -164,12 +176,6 @@ fn read_property(
         let understood = bytes.is_some();
         into.correlation = bytes.or(into.correlation.take());
         understood
-    } else if *name == KIND {
-        read(&mut into.kind)
-    } else if *name == APP_ID {
-        read(&mut into.app_id)
-    } else if *name == USER_ID {
-        read(&mut into.user_id)
     } else if *name == PRIORITY {
         into.priority = parse(value);
         into.priority.is_some()
@@ -178,6 +184,42 @@ fn read_property(
         into.timestamp.is_some()
     } else {
         false
+    }
+}
+
+/// The property that is text and has a field of this name.
+fn text_property<'a>(name: &str, of: &'a mut Properties) -> Option<&'a mut Option<Text>> {
+    let is = |field: HeaderName| *name == *field.as_str();
+    if is(CONTENT_TYPE) {
+        Some(&mut of.content_type)
+    } else if is(CONTENT_ENCODING) {
+        Some(&mut of.content_encoding)
+    } else if is(KIND) {
+        Some(&mut of.kind)
+    } else if is(APP_ID) {
+        Some(&mut of.app_id)
+    } else if is(USER_ID) {
+        Some(&mut of.user_id)
+    } else {
+        None
+    }
+}
+
+/// Reads a property that did not fit its own field; false when it is none.
+fn read_carried(value: &HeaderValue, id: &mut Option<MessageId>, into: &mut Properties) -> bool {
+    let Some((name, Value::Text(text))) = carrier::read(value) else { return false };
+    if *name == *WEBHOOK_ID.as_str() {
+        let carried = usable_id(&text);
+        let understood = carried.is_some();
+        *id = carried.or(id.take());
+        return understood;
+    }
+    match text_property(&name, into) {
+        Some(place) => {
+            *place = Some(text);
+            true
+        }
+        None => false,
     }
 }
 
@@ -203,11 +245,13 @@ fn read_attribute(value: &HeaderValue) -> Value {
 /// (draft-ietf-httpapi-idempotency-key-header).
 fn read_id(fields: &HeaderMap) -> Option<MessageId> {
     ID_HEADERS.iter().find_map(|name| {
-        let text = std::str::from_utf8(fields.get(*name)?.as_bytes()).ok()?.trim();
-        let unquoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-        let id = unquoted.unwrap_or(text);
-        usable_id(id)
+        let text = std::str::from_utf8(fields.get(*name)?.as_bytes()).ok()?;
+        usable_id(unquoted(text.trim()))
     })
+}
+
+fn unquoted(text: &str) -> &str {
+    text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text)
 }
 
 /// An id that every protocol can carry.
@@ -223,10 +267,7 @@ pub(crate) fn write_request_headers(envelope: &Envelope, into: &mut HeaderMap) {
     for name in OUR_OWN {
         fields.remove(name);
     }
-    let id = encode_value(envelope.id.as_str().as_bytes());
-    for name in [WEBHOOK_ID, IDEMPOTENCY_KEY] {
-        fields.entry(name).or_insert_with(|| id.clone());
-    }
+    write_id(envelope.id.as_str(), &mut fields);
     write_number(&mut fields, HOPS, (envelope.hops > 0).then_some(envelope.hops));
     for name in into.keys() {
         fields.remove(name);
@@ -239,23 +280,32 @@ pub(crate) fn write_response_headers(envelope: &Envelope, into: &mut HeaderMap) 
     write_headers(envelope, into);
 }
 
+fn write_id(id: &str, into: &mut HeaderMap) {
+    match carrier::intact(id.as_bytes()).filter(|_| unquoted(id) == id) {
+        Some(value) => {
+            for name in [WEBHOOK_ID, IDEMPOTENCY_KEY] {
+                into.entry(name).or_insert_with(|| value.clone());
+            }
+        }
+        None => carrier::write(into, carrier::PROPERTY, WEBHOOK_ID.as_str(), id.as_bytes()),
+    }
+}
+
 fn write_headers(envelope: &Envelope, into: &mut HeaderMap) {
-    for header in envelope.headers.iter().take(HEADERS_MAX) {
-        let name = encode_name(&header.name);
-        if let Some(name) = name.filter(|name| is_forwardable(name.as_str())) {
-            let text = header.value.as_text();
-            let value = match text.filter(|_| cloudevents::attribute(name.as_str()).is_some()) {
-                Some(text) => {
-                    let encoded = utf8_percent_encode(text, ATTRIBUTE).to_string();
-                    encode_value(encoded.as_bytes())
-                }
-                None => write_value(&header.value),
-            };
-            into.append(name, value);
+    let headers = envelope.headers.iter().filter(|header| !stays_behind(&header.name));
+    let lines: Vec<_> = headers.take(HEADERS_MAX).map(|header| (header, line(header))).collect();
+    // Where one value of a name has no field, none of that name has, so that repeats stay in order.
+    let misfits = lines.iter().filter(|(_, line)| line.is_none());
+    let misfits: HashSet<_> = misfits.map(|(one, _)| one.name.to_ascii_lowercase()).collect();
+    for (header, line) in lines {
+        match line.filter(|(name, _)| !misfits.contains(name.as_str())) {
+            Some((name, value)) => drop(into.append(name, value)),
+            None => {
+                carrier::write(into, carrier::HEADER, &header.name, &write_value(&header.value));
+            }
         }
     }
     let properties = envelope.properties();
-    let text = |text: &Text| encode_value(text.as_bytes());
     for (name, value) in [
         (CONTENT_TYPE, &properties.content_type),
         (CONTENT_ENCODING, &properties.content_encoding),
@@ -263,15 +313,20 @@ fn write_headers(envelope: &Envelope, into: &mut HeaderMap) {
         (APP_ID, &properties.app_id),
         (USER_ID, &properties.user_id),
     ] {
-        if let Some(value) = value {
-            into.insert(name, text(value));
+        let Some(text) = value else { continue };
+        match carrier::intact(text.as_bytes()) {
+            Some(value) => drop(into.insert(name, value)),
+            None => carrier::write(into, carrier::PROPERTY, name.as_str(), text.as_bytes()),
         }
     }
     if let Some(correlation) = &properties.correlation {
-        if is_plain(correlation) {
-            into.insert(CORRELATION, encode_value(correlation));
-        } else {
-            into.insert(CORRELATION_BYTES, encode_value(STANDARD.encode(correlation).as_bytes()));
+        let text = carrier::intact(correlation)
+            .filter(|_| !correlation.is_empty() && std::str::from_utf8(correlation).is_ok());
+        let base64 = || HeaderValue::from_str(&STANDARD.encode(correlation)).ok();
+        if let Some(value) = text {
+            into.insert(CORRELATION, value);
+        } else if let Some(value) = base64() {
+            into.insert(CORRELATION_BYTES, value);
         }
     }
     write_number(into, PRIORITY, properties.priority);
@@ -284,67 +339,44 @@ fn write_number(into: &mut HeaderMap, name: HeaderName, number: Option<impl Into
     }
 }
 
-/// Text that a field value carries unchanged.
-fn is_plain(bytes: &[u8]) -> bool {
-    let edges = [bytes.first(), bytes.last()];
-    !bytes.is_empty()
-        && edges.iter().flatten().all(|byte| !byte.is_ascii_whitespace())
-        && std::str::from_utf8(bytes).is_ok()
-        && bytes.iter().all(|byte| !byte.is_ascii_control())
-}
-
-/// A header's name in lower case, with percent-encoding for what is no token (RFC 9110, section
-/// 5.6.2; `%` is allowed in one); none for an empty name.
-fn encode_name(name: &str) -> Option<HeaderName> {
+/// Whether a header of a message is for one hop, whatever its letter case. The content's type and
+/// coding are not: a header that has their name is not the property.
+fn stays_behind(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
-    if let Ok(name) = HeaderName::from_bytes(lower.as_bytes()) {
-        return Some(name);
-    }
-    let mut encoded = String::with_capacity(lower.len() + 8);
-    for byte in lower.bytes() {
-        if byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(percent_encode_byte(byte));
-        }
-    }
-    HeaderName::from_bytes(encoded.as_bytes()).ok()
+    !is_forwardable(&lower) && !is_property(&lower)
 }
 
-fn write_value(value: &Value) -> HeaderValue {
+/// Whether a field of this name, in lower case, is a property of the message.
+fn is_property(name: &str) -> bool {
+    name == CONTENT_TYPE.as_str()
+        || name == CONTENT_ENCODING.as_str()
+        || name.starts_with("transload-")
+}
+
+/// The field for a header, if there is one that is read as that header.
+fn line(header: &Header) -> Option<(HeaderName, HeaderValue)> {
+    let lower = header.name.to_ascii_lowercase();
+    let name = HeaderName::from_bytes(lower.as_bytes()).ok().filter(|_| !is_property(&lower))?;
+    let bytes = match header.value.as_text().filter(|_| cloudevents::attribute(&lower).is_some()) {
+        Some(text) => utf8_percent_encode(text, ATTRIBUTE).to_string().into(),
+        None => write_value(&header.value),
+    };
+    Some((name, carrier::intact(&bytes)?))
+}
+
+/// A value as text, but for bytes, which a field can hold.
+fn write_value(value: &Value) -> Bytes {
     match value {
-        Value::Null => HeaderValue::from_static(""),
-        Value::Bool(truth) => HeaderValue::from_static(if *truth { "true" } else { "false" }),
-        Value::Int(number) => HeaderValue::from(*number),
-        Value::UInt(number) => HeaderValue::from(*number),
-        Value::Float(number) => encode_value(number.to_string().as_bytes()),
-        Value::Text(text) => encode_value(text.as_bytes()),
-        Value::Bytes(bytes) => encode_value(bytes),
-        Value::Timestamp(time) => HeaderValue::from(time.unix_ms),
-        Value::List(_) | Value::Map(_) => encode_value(to_json(value).to_string().as_bytes()),
+        Value::Null => Bytes::new(),
+        Value::Bool(truth) => truth.to_string().into(),
+        Value::Int(number) => number.to_string().into(),
+        Value::UInt(number) => number.to_string().into(),
+        Value::Float(number) => number.to_string().into(),
+        Value::Text(text) => text.clone().into_bytes(),
+        Value::Bytes(bytes) => bytes.clone(),
+        Value::Timestamp(time) => time.unix_ms.to_string().into(),
+        Value::List(_) | Value::Map(_) => to_json(value).to_string().into(),
     }
-}
-
-/// A field value: control characters, and spaces at either end, are percent-encoded, since HTTP
-/// forbids the first and strips the second.
-fn encode_value(bytes: &[u8]) -> HeaderValue {
-    let trimmed = bytes.trim_ascii();
-    let start = bytes.len() - bytes.trim_ascii_start().len();
-    let inner = start..start + trimmed.len();
-    if inner.len() == bytes.len()
-        && let Ok(value) = HeaderValue::from_bytes(bytes)
-    {
-        return value;
-    }
-    let mut encoded = Vec::with_capacity(bytes.len() + 8);
-    for (place, byte) in bytes.iter().enumerate() {
-        if byte.is_ascii_control() || !inner.contains(&place) {
-            encoded.extend_from_slice(percent_encode_byte(*byte).as_bytes());
-        } else {
-            encoded.push(*byte);
-        }
-    }
-    HeaderValue::from_bytes(&encoded).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 fn to_json(value: &Value) -> serde_json::Value {

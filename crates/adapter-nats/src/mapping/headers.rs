@@ -21,14 +21,16 @@
 //! client keeps the order of headers of one name only; those of different
 //! names come in the order of their names.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue, Subject};
 use bytes::Bytes;
 use percent_encoding::{
     AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_decode_str, percent_encode, utf8_percent_encode,
 };
-use transload_envelope::{Envelope, Headers, MessageId, Properties, Text, Timestamp, cloudevents};
+use transload_envelope::{
+    Envelope, Header, Headers, MessageId, Properties, Text, Timestamp, cloudevents,
+};
 
 use super::{AddressMapping, is_internal, value};
 
@@ -116,15 +118,21 @@ pub(crate) fn outgoing(
         lines.property(TTL, &seconds.to_string());
     }
     let reply = lines.reply_to(properties, how);
-    for header in &envelope.headers {
-        let text = value::text(&header.value);
-        if cloudevents::attribute(&header.name).is_some() {
-            lines.header(&header.name, &utf8_percent_encode(&text, ATTRIBUTE).to_string());
-        } else {
-            lines.header(&header.name, &text);
-        }
-    }
+    lines.headers(&envelope.headers);
     (lines.0, reply)
+}
+
+/// The text of a header's value in a line of its own.
+fn line_text(header: &Header) -> String {
+    let text = value::text(&header.value);
+    let is_attribute = cloudevents::attribute(&header.name.to_ascii_lowercase()).is_some();
+    if is_attribute { utf8_percent_encode(&text, ATTRIBUTE).to_string() } else { text }
+}
+
+/// The line for a header, if there is one that the peer reads back unchanged.
+fn line(name: &str, text: &str) -> Option<(HeaderName, HeaderValue)> {
+    let fits = !name.is_empty() && !reserved(name);
+    Some((fits.then(|| name.parse().ok()).flatten()?, line_value(text)?))
 }
 
 #[derive(Default)]
@@ -142,11 +150,17 @@ impl Lines {
         }
     }
 
-    fn header(&mut self, name: &str, text: &str) {
-        let fits = if reserved(name) || name.is_empty() { None } else { name.parse().ok() };
-        match (fits, line_value(text)) {
-            (Some(name), Some(value)) => self.0.append::<HeaderName, _>(name, value),
-            _ => self.encoded(HEADER, name, text.as_bytes()),
+    /// All headers. Where one value of a name has no line, none of that name has, so that repeats
+    /// stay in their order.
+    fn headers(&mut self, headers: &Headers) {
+        let texts: Vec<_> = headers.iter().map(|one| (&*one.name, line_text(one))).collect();
+        let misfits = texts.iter().filter(|(name, text)| line(name, text).is_none());
+        let misfits: HashSet<&str> = misfits.map(|(name, _)| *name).collect();
+        for (header, (name, text)) in headers.iter().zip(&texts) {
+            match line(name, text).filter(|_| !misfits.contains(name)) {
+                Some((name, value)) => self.0.append(name, value),
+                None => self.encoded(HEADER, name, value::text(&header.value).as_bytes()),
+            }
         }
     }
 

@@ -112,13 +112,12 @@ fn no_header_of_a_message_can_inject_or_impersonate() {
     let fields = written(&envelope);
     let mut names: Vec<_> = fields.keys().map(HeaderName::as_str).collect();
     names.sort_unstable();
+    assert_eq!(names, ["idempotency-key", "transload-header", "webhook-id"]);
+    let carried: Vec<_> = fields.get_all("transload-header").iter().collect();
     assert_eq!(
-        names,
-        ["a%3a%20b%0d%0ax-evil", "idempotency-key", "webhook-id", "x-value"]
-            .map(|name| if name.starts_with("a%") { "a%3A%20b%0D%0Ax-evil" } else { name })
-            .map(str::to_ascii_lowercase)
+        carried,
+        ["a%3A%20b%0D%0AX%2DEvil=1", "x%2Dvalue=a%0D%0Ax%2Devil%3A%201", "=nameless"]
     );
-    assert_eq!(fields["x-value"], "a%0D%0Ax-evil: 1");
     assert_eq!(fields["webhook-id"], "theirs");
     assert_eq!(fields["idempotency-key"], "ours");
 }
@@ -130,7 +129,7 @@ fn typed_values_become_text() {
         (Value::Bool(true), "true"),
         (Value::Int(-5), "-5"),
         (Value::Float(1.5), "1.5"),
-        (Value::from(" padded "), "%20padded%20"),
+        (Value::from(" padded "), " padded "),
         (Value::Timestamp(Timestamp { unix_ms: 12 }), "12"),
         (Value::List(vec![Value::Int(1), "a".into()]), "[1,\"a\"]"),
         (Value::Map(vec![("k".into(), Value::Null)]), "{\"k\":null}"),
