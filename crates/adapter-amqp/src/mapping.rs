@@ -6,13 +6,13 @@
 //! | content type, content encoding, priority, type, app id | the properties of the same names |
 //! | correlation | `correlation_id` if it is text of up to 255 bytes without NUL, else header `x-correlation-id` |
 //! | reply to | `reply_to`, which names a queue; another protocol's address as header `x-reply-to-topic` |
-//! | expiry | `expiration`: milliseconds that are left |
+//! | expiry | `expiration`: milliseconds that are left, ten years at most; what is longer also as header `transload-expires-ms`, since 1970 |
 //! | durable | `delivery_mode` 2 or 1 |
 //! | retain | header `transload-retain` |
-//! | timestamp | `timestamp`: whole seconds |
+//! | timestamp | `timestamp`: whole seconds; with milliseconds or before 1970 also as header `timestamp_in_ms` |
 //! | user id | read from `user_id`, which must be the login; written as header `transload-user-id` |
 //! | hops | header `transload-hops` |
-//! | headers | the header table: sorted by name, repeats as an array |
+//! | headers | the header table: sorted by name, repeats as an array, which header `transload-repeats` names |
 //!
 //! Attributes of an event (`ce-…`) are headers `cloudEvents_…`, the form that the AMQP 1.0 binding of
 //! `CloudEvents` prefers; `cloudEvents:…` and `ce-…` are read too. The event's source and id are the id of
@@ -24,7 +24,7 @@ use bytes::Bytes;
 use lapin::{
     BasicProperties,
     message::Delivery,
-    types::{AMQPValue, FieldTable, ShortString},
+    types::{AMQPValue, ShortString},
 };
 use transload_adapter::SendError;
 use transload_envelope::{
@@ -42,6 +42,11 @@ const CORRELATION_HEADER: &str = "x-correlation-id";
 const REPLY_TO_TOPIC_HEADER: &str = "x-reply-to-topic";
 const RETAIN_HEADER: &str = "transload-retain";
 const HOPS_HEADER: &str = "transload-hops";
+/// As RabbitMQ's own interceptor writes the time to the millisecond.
+const TIMESTAMP_HEADER: &str = "timestamp_in_ms";
+const EXPIRES_HEADER: &str = "transload-expires-ms";
+/// Ten years: RabbitMQ closes the channel on more (`rabbit_misc:check_expiry`).
+const EXPIRATION_MS_MAX: u128 = 315_360_000_000;
 const EVENT_PREFIX: &str = "cloudEvents_";
 /// Not read back: anybody can write it, while the broker vouches for `user_id`.
 const USER_ID_HEADER: &str = "transload-user-id";
@@ -77,11 +82,9 @@ pub(crate) fn envelope(
     let mut headers = Headers::default();
     let mut topic = false;
     let mut hops = 0;
-    for (name, value) in basic.headers().iter().flat_map(FieldTable::inner) {
-        let value = table::value_from_amqp(value).ok_or_else(|| {
-            Text::from(format!("header {name} is nested deeper than {} levels", table::DEPTH_MAX))
-        })?;
-        match (name.as_str(), value) {
+    let table = basic.headers().as_ref().map(table::headers_from_table).transpose()?;
+    for (name, value) in table.unwrap_or_default() {
+        match (&*name, value) {
             (CORRELATION_HEADER, Value::Text(text)) if properties.correlation.is_none() => {
                 properties.correlation = Some(text.into_bytes());
             }
@@ -93,6 +96,12 @@ pub(crate) fn envelope(
                 topic = true;
             }
             (RETAIN_HEADER, Value::Bool(retain)) => properties.retain = retain,
+            (TIMESTAMP_HEADER, Value::Int(unix_ms)) if is_of(unix_ms, *basic.timestamp()) => {
+                properties.timestamp = Some(Timestamp { unix_ms });
+            }
+            (EXPIRES_HEADER, Value::Int(unix_ms)) => {
+                properties.expires_at = Some(Timestamp { unix_ms });
+            }
             // More than fit are too many for any gateway.
             (HOPS_HEADER, Value::Int(count)) => {
                 hops = u8::try_from(count.max(0)).unwrap_or(u8::MAX);
@@ -111,6 +120,11 @@ pub(crate) fn envelope(
     envelope.headers = headers;
     envelope.hops = hops;
     Ok(envelope)
+}
+
+/// Whether these milliseconds are a time that the property says in whole seconds.
+fn is_of(unix_ms: i64, seconds: Option<u64>) -> bool {
+    seconds == Some(table::seconds(Timestamp { unix_ms }))
 }
 
 /// The attribute of an event that a header of this name stands for.
@@ -342,9 +356,16 @@ fn properties_to_amqp(
     }
     if let Some(time) = properties.timestamp {
         basic = basic.with_timestamp(table::seconds(time));
+        if table::timestamp(table::seconds(time)) != time {
+            insert(&mut headers, TIMESTAMP_HEADER, AMQPValue::LongLongInt(time.unix_ms));
+        }
     }
     if let Some(end) = properties.expires_at {
-        let left = end.remaining(now).as_millis().to_string();
+        let left = end.remaining(now).as_millis();
+        if left > EXPIRATION_MS_MAX {
+            insert(&mut headers, EXPIRES_HEADER, AMQPValue::LongLongInt(end.unix_ms));
+        }
+        let left = left.min(EXPIRATION_MS_MAX).to_string();
         basic = basic.with_expiration(table::short(&left, "the expiry")?);
     }
     if let Some(correlation) = &properties.correlation {

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use lapin::types::FieldTable;
 use proptest::prelude::*;
 use transload_envelope::Arguments;
 

@@ -5,7 +5,7 @@
 //! of a type that both RabbitMQ and lapin know: decimals arrive as text, unsigned integers above
 //! the signed range leave as text, and timestamps leave as whole seconds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use lapin::types::{AMQPValue, DecimalValue, FieldArray, FieldTable, LongString, ShortString};
 use transload_envelope::{Headers, Text, Timestamp, Value};
@@ -114,8 +114,40 @@ pub(crate) fn short(text: &str, subject: &str) -> Result<ShortString, Text> {
     })
 }
 
+/// The header that names the headers whose arrays are repeats, and not lists.
+const REPEATS: &str = "transload-repeats";
+
+/// The headers of a table; the error names the one that is nested too deeply. An array that
+/// [`table_from_headers`] has made of repeats becomes repeats again.
+pub(crate) fn headers_from_table(table: &FieldTable) -> Result<Vec<(Text, Value)>, Text> {
+    let repeats: HashSet<&[u8]> = match table.inner().get(REPEATS) {
+        Some(AMQPValue::FieldArray(names)) => names.as_slice().iter().filter_map(bytes).collect(),
+        Some(_) | None => HashSet::new(),
+    };
+    let mut headers = Vec::new();
+    for (name, value) in table.inner() {
+        if name.as_str() == REPEATS && !repeats.is_empty() {
+            continue;
+        }
+        let value = value_from_amqp(value).ok_or_else(|| {
+            Text::from(format!("header {name} is nested deeper than {DEPTH_MAX} levels"))
+        })?;
+        let name = Text::from(name.as_str());
+        if let (true, Value::List(values)) = (repeats.contains::<[u8]>(name.as_ref()), &value) {
+            headers.extend(values.iter().map(|value| (name.clone(), value.clone())));
+        } else {
+            headers.push((name, value));
+        }
+    }
+    Ok(headers)
+}
+
+fn bytes(value: &AMQPValue) -> Option<&[u8]> {
+    if let AMQPValue::LongString(text) = value { Some(text.as_bytes()) } else { None }
+}
+
 /// The header table. Names are unique in it: the values of a repeated header become an array, at
-/// the place of none, since the table has no order.
+/// the place of none, since the table has no order. One more header names those arrays.
 pub(crate) fn table_from_headers(
     headers: &Headers,
 ) -> Result<BTreeMap<ShortString, AMQPValue>, Text> {
@@ -133,6 +165,11 @@ pub(crate) fn table_from_headers(
             table.insert(name, value);
         }
     }
+    if repeats.is_empty() {
+        return Ok(table);
+    }
+    let names = repeats.keys().map(|name| AMQPValue::LongString(name.as_str().into()));
+    table.insert(REPEATS.into(), AMQPValue::FieldArray(names.collect::<Vec<_>>().into()));
     let arrays = repeats.into_iter().map(|(name, list)| (name, AMQPValue::FieldArray(list.into())));
     table.extend(arrays);
     Ok(table)
@@ -239,6 +276,18 @@ mod tests {
         let array = value_from_amqp(table.get("a").unwrap()).unwrap();
         assert_eq!(array, Value::List(vec!["1".into(), "2".into(), "3".into()]));
         assert_eq!(table.get("b"), Some(&AMQPValue::LongString("x".into())));
+        let back = headers_from_table(&table.into()).unwrap();
+        let back: Vec<_> = back.iter().map(|(name, value)| (&**name, value.clone())).collect();
+        assert_eq!(
+            back,
+            [("a", "1".into()), ("a", "2".into()), ("a", "3".into()), ("b", "x".into())]
+        );
+        // An array that somebody else has made, or that was one value, stays one.
+        let list = Value::List(vec!["1".into()]);
+        let mut headers = Headers::default();
+        headers.push("a", list.clone());
+        let table = table_from_headers(&headers).unwrap();
+        assert_eq!(headers_from_table(&table.into()).unwrap(), [("a".into(), list)]);
     }
 
     fn values() -> impl Strategy<Value = Value> {
