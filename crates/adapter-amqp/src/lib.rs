@@ -19,6 +19,8 @@ mod lint;
 mod mapping;
 mod outbound;
 mod request;
+#[cfg(feature = "testing")]
+mod round_trip;
 mod settle;
 mod table;
 mod unacked;
@@ -32,6 +34,8 @@ use transload_adapter::{
     SourceCapabilities, TargetCapabilities,
 };
 
+#[cfg(feature = "testing")]
+pub use self::round_trip::round_trip;
 pub use self::{
     address::AddressMapping,
     config::{

@@ -12,10 +12,14 @@ mod client;
 mod error;
 mod listener;
 mod mapping;
+#[cfg(feature = "testing")]
+mod round_trip;
 mod secrets;
 #[cfg(test)]
 mod testing;
 
+#[cfg(feature = "testing")]
+pub use self::round_trip::round_trip;
 pub use self::{
     client::{ClientConfig, ClientTarget, HttpClient, Method, SignSettings},
     listener::{

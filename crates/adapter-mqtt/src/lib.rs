@@ -13,6 +13,8 @@ mod listener;
 mod mapping;
 mod message;
 mod request;
+#[cfg(feature = "testing")]
+mod round_trip;
 mod topic;
 
 pub use client::{
@@ -22,3 +24,5 @@ pub use listener::{
     Addresses, CertificateUser, Config as ListenerConfig, MqttListener, Permission,
     Target as ListenerTarget, hash_line,
 };
+#[cfg(feature = "testing")]
+pub use round_trip::round_trip;

@@ -23,6 +23,8 @@ mod mapping;
 mod outbound;
 mod probe;
 mod request;
+#[cfg(feature = "testing")]
+mod round_trip;
 
 use std::{str::FromStr, sync::Arc};
 
@@ -33,6 +35,8 @@ use transload_adapter::{
     TargetCapabilities,
 };
 
+#[cfg(feature = "testing")]
+pub use self::round_trip::round_trip;
 pub use self::{
     config::{
         Consume, DeliverPolicy, NatsConfig, NatsTarget, Subscription, SubscriptionSettings, Urls,

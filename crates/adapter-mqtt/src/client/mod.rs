@@ -33,6 +33,8 @@ use url::Url;
 pub use self::config::{
     ClientConfig, ClientTarget, ProtocolVersion, Subscription, SubscriptionSettings,
 };
+#[cfg(feature = "testing")]
+pub(crate) use self::outbound::message;
 use self::{
     error::Broken,
     link::Link,

@@ -439,7 +439,7 @@ fn verdict(answer: Answer) -> Verdict {
 }
 
 /// The message for a target.
-fn message(target: &ClientTarget, outgoing: &Outgoing) -> Result<Message, SendError> {
+pub(crate) fn message(target: &ClientTarget, outgoing: &Outgoing) -> Result<Message, SendError> {
     let Outgoing { envelope, arguments } = outgoing;
     let fixed = || target.topic.as_deref().map(Text::from);
     let topic = arguments.get("topic").cloned().or_else(fixed);

@@ -21,7 +21,7 @@ use transload_envelope::{Envelope, Origin, Text, Timestamp};
 use super::{Arrival, REPLY_ATTRIBUTE, Shared};
 use crate::{
     config::NatsConfig,
-    mapping::{self, covers, is_internal, pattern_filters},
+    mapping::{self, AddressMapping, covers, is_internal, pattern_filters},
 };
 
 /// The tag of all core messages: nothing is to be done when they are settled.
@@ -163,7 +163,9 @@ impl Pump {
         {
             return;
         }
-        let envelope = envelope(shared, message);
+        let name = &shared.context.name;
+        let mapping = shared.config.address_mapping;
+        let envelope = envelope(name, mapping, message, Timestamp::now());
         let size = envelope.size();
         let before = waiting.fetch_add(size, Ordering::Relaxed);
         let fits = before.saturating_add(size) <= shared.config.buffer_bytes.as_usize();
@@ -193,15 +195,19 @@ pub(super) fn left(waiting: &AtomicUsize, arrival: &Arrival) {
     waiting.fetch_sub(arrival.envelope.size(), Ordering::Relaxed);
 }
 
-fn envelope(shared: &Shared, message: Message) -> Envelope {
-    let mapping = shared.config.address_mapping;
-    let mut incoming = mapping::incoming(message.headers.as_ref(), Timestamp::now());
+/// The envelope of a core message that came in by the adapter of this name.
+pub(crate) fn envelope(
+    adapter: &Text,
+    mapping: AddressMapping,
+    message: Message,
+    now: Timestamp,
+) -> Envelope {
+    let mut incoming = mapping::incoming(message.headers.as_ref(), now);
     if let Some(reply) = &message.reply {
         incoming.properties.reply_to = mapping::reply_address(mapping, reply);
     }
-    let mut origin =
-        Origin::new(shared.context.name.clone(), "nats", mapping.address(&message.subject))
-            .with("subject", Text::from(message.subject.as_str()));
+    let mut origin = Origin::new(adapter.clone(), "nats", mapping.address(&message.subject))
+        .with("subject", Text::from(message.subject.as_str()));
     if let Some(reply) = message.reply.as_ref().filter(|_| incoming.properties.reply_to.is_some()) {
         origin = origin.with(REPLY_ATTRIBUTE, Text::from(reply.as_str()));
     }

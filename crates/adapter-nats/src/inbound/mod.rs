@@ -23,6 +23,8 @@ use transload_adapter::{
 };
 use transload_envelope::Envelope;
 
+#[cfg(feature = "testing")]
+pub(crate) use self::core::envelope as core_envelope;
 use self::ledger::Ledger;
 use crate::{config::NatsConfig, link::Link};
 
