@@ -14,6 +14,8 @@ mod export;
 mod otlp;
 mod passing;
 mod span;
+#[cfg(all(test, feature = "otlp"))]
+mod tests;
 
 use std::sync::Arc;
 
@@ -151,7 +153,7 @@ impl Telemetry {
 }
 
 #[cfg(test)]
-mod tests {
+mod bounds {
     use super::*;
     use crate::metrics::Metrics;
 
