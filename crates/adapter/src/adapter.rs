@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use schemars::JsonSchema;
@@ -44,6 +44,12 @@ pub trait Adapter: Send + Sync + 'static {
     /// Checks that messages can come in which the pattern of a route asks for; paths in the
     /// findings are empty.
     fn lint_source(config: &Self::Config, pattern: &str) -> Vec<Lint>;
+
+    /// Checks that the senders of messages can wait so long for a reply; paths in the findings are
+    /// empty.
+    fn lint_reply(_config: &Self::Config, _timeout: Duration) -> Vec<Lint> {
+        Vec::new()
+    }
 
     /// Where the adapter listens or connects, for people, without secrets.
     fn describe(config: &Self::Config) -> String;

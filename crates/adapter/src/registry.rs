@@ -1,6 +1,6 @@
 //! The one list of protocols, and their roles with the types erased.
 
-use std::{any::Any, fmt, marker::PhantomData, sync::Arc};
+use std::{any::Any, fmt, marker::PhantomData, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use schemars::{Schema, SchemaGenerator};
@@ -148,6 +148,8 @@ pub trait Prepared: Send + Sync {
     fn describe(&self) -> String;
     /// See [`Adapter::lint_source`].
     fn lint_source(&self, pattern: &str) -> Vec<Lint>;
+    /// See [`Adapter::lint_reply`].
+    fn lint_reply(&self, timeout: Duration) -> Vec<Lint>;
     /// Reads the settings of a target: a `to` table without the keys that every target has.
     fn prepare_target(&self, settings: &Spanned<DeTable<'_>>) -> Result<PreparedTarget, Error>;
     /// See [`Adapter::reconnects`].
@@ -255,6 +257,10 @@ impl<A: Adapter> Prepared for Checked<A> {
 
     fn lint_source(&self, pattern: &str) -> Vec<Lint> {
         A::lint_source(&self.config, pattern)
+    }
+
+    fn lint_reply(&self, timeout: Duration) -> Vec<Lint> {
+        A::lint_reply(&self.config, timeout)
     }
 
     fn prepare_target(&self, settings: &Spanned<DeTable<'_>>) -> Result<PreparedTarget, Error> {

@@ -16,7 +16,7 @@ mod tests;
 mod verify;
 mod wire;
 
-use std::{future::pending, net::SocketAddr, sync::Arc};
+use std::{future::pending, net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
@@ -67,6 +67,10 @@ impl Adapter for HttpListener {
 
     fn lint_source(config: &ListenerConfig, pattern: &str) -> Vec<Lint> {
         config::lint_source(config, pattern)
+    }
+
+    fn lint_reply(config: &ListenerConfig, timeout: Duration) -> Vec<Lint> {
+        config::lint_reply(config, timeout)
     }
 
     fn describe(config: &ListenerConfig) -> String {

@@ -6,7 +6,7 @@ use transload_adapter::ReplyPath;
 
 use super::{
     adapters::Adapters,
-    check::Check,
+    check::{Check, from_lint},
     finding::Finding,
     model::Reply,
     routes::Parts,
@@ -50,8 +50,11 @@ impl Check<'_> {
             number.map_or(default, |number| usize::try_from(number).unwrap_or(usize::MAX))
         };
         let timeout = settings.timeout.as_ref();
+        let place = timeout.map_or(place, |timeout| Place { file, span: timeout.span() });
+        let timeout = timeout.map_or(TIMEOUT_DEFAULT, |timeout| timeout.get_ref().get());
+        self.lint_patience(&place, timeout, parts, adapters);
         Some(Reply {
-            timeout: timeout.map_or(TIMEOUT_DEFAULT, |timeout| timeout.get_ref().get()),
+            timeout,
             gather: count(&settings.gather, 1),
             in_flight_max: count(&settings.max_in_flight, IN_FLIGHT_DEFAULT),
         })
@@ -83,6 +86,23 @@ impl Check<'_> {
         let message = format!("{} cannot take replies", deaf.join(", "));
         let help = "name the adapters whose messages can be answered in `from`".to_owned();
         self.report(Finding::error(place.clone(), message).with_help(help));
+    }
+
+    /// Lets each source say what it thinks of the time that its senders may have to wait.
+    fn lint_patience(
+        &mut self,
+        place: &Place,
+        timeout: Duration,
+        parts: &Parts,
+        adapters: &Adapters<'_>,
+    ) {
+        for source in parts.from.iter().filter_map(|number| adapters.get(*number)) {
+            let Some(prepared) = &source.prepared else { continue };
+            for mut lint in prepared.lint_reply(timeout) {
+                lint.message = format!("`{}`: {}", source.name, lint.message);
+                self.report(from_lint(place.clone(), lint));
+            }
+        }
     }
 
     fn lint_responders(&mut self, place: &Place, parts: &Parts, adapters: &Adapters<'_>) {

@@ -14,7 +14,8 @@ mod export;
 mod otlp;
 mod passing;
 mod span;
-#[cfg(all(test, feature = "otlp"))]
+#[cfg(test)]
+#[cfg(feature = "otlp")]
 mod tests;
 
 use std::sync::Arc;

@@ -4,7 +4,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use http::HeaderName;
 use tokio::sync::Semaphore;
-use transload_adapter::Lint;
+use transload_adapter::{Lint, units::HumanDuration};
 use transload_routing::Pattern;
 
 use super::{ListenerConfig, ListenerTarget, PathSettings};
@@ -65,6 +65,21 @@ pub(crate) fn lint(config: &ListenerConfig) -> Vec<Lint> {
     }
     lint_content_types("content_types", &config.content_types, &mut lints);
     lints
+}
+
+/// The sender must still be there when the reply comes, or when it is told that none has come.
+pub(crate) fn lint_reply(config: &ListenerConfig, timeout: Duration) -> Vec<Lint> {
+    let waits = config.response_timeout;
+    if waits.get() > timeout {
+        return Vec::new();
+    }
+    let timeout = HumanDuration::from(timeout);
+    let message = format!(
+        "a request waits for {waits} only (`response_timeout`), and for a reply up to {timeout} may \
+         pass"
+    );
+    let help = "make `timeout` of the reply shorter, or `response_timeout` of the listener longer";
+    vec![Lint::warning("", message).with_help(help)]
 }
 
 fn lint_content_types(path: &str, content_types: &[String], lints: &mut Vec<Lint>) {

@@ -14,7 +14,7 @@ pub use self::access::{
     AuthSettings, BasicUser, BearerToken, CorsSettings, IntakeMethod, PathSettings, Patterns,
     ProxyHeader, Rate, RateLimitSettings,
 };
-pub(crate) use self::lint::{lint, lint_source, lint_target};
+pub(crate) use self::lint::{lint, lint_reply, lint_source, lint_target};
 
 /// An HTTP listener: `POST` and `PUT` to any path that a route wants become messages, and `GET` of
 /// a stream path is a stream of server-sent events.
@@ -101,8 +101,8 @@ pub struct ListenerConfig {
     #[serde(default = "write_timeout")]
     pub write_timeout: HumanDuration,
 
-    /// How long a request waits for the guarantee of its routes. After that it is answered with
-    /// 504: the message is not known to be accepted, and may still be. The sender must send it
+    /// How long a request waits for the guarantee of its routes, or for their reply. After that it is
+    /// answered with 504: the message is not known to be accepted, and may still be. The sender must send it
     /// again, with the same `Idempotency-Key` or `webhook-id`, by which duplicates can be told; if
     /// it sent none, the answer names the id that the gateway gave to the message.
     #[serde(default = "response_timeout")]
@@ -292,6 +292,20 @@ mod tests {
             "content_types.1",
         ];
         assert_eq!(paths(&lint(&config)), expected);
+    }
+
+    #[test]
+    fn a_request_must_wait_longer_than_for_its_reply() {
+        let plain = config("listen = \"127.0.0.1:1\"");
+        let second = std::time::Duration::from_secs(1);
+        assert_eq!(lint_reply(&plain, 29 * second), []);
+        for timeout in [30 * second, 60 * second] {
+            let found = lint_reply(&plain, timeout);
+            assert!(found[0].message.contains("waits for 30s only"), "{found:?}");
+            assert_eq!(found[0].severity, transload_adapter::Severity::Warning);
+        }
+        let patient = config("listen = \"127.0.0.1:1\"\nresponse_timeout = \"2m\"");
+        assert_eq!(lint_reply(&patient, 60 * second), []);
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod faults;
 mod fixtures;
 mod limits;
 mod reading;
+mod reply;
 mod secrets;
 mod shape;
 #[cfg(feature = "otlp")]
