@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio_util::task::TaskTracker;
 use transload_adapter::store::{Queue, SettleOn, Storage, Store, StoreError};
 use transload_delivery::{
     backoff::Backoff,
@@ -68,6 +69,8 @@ pub(crate) struct Way {
     pub(crate) link: Link,
     /// Another number for each instance, also for one of the same name.
     pub(crate) instance: u64,
+    /// The requests that are under way there.
+    pub(crate) asked: TaskTracker,
 }
 
 /// A worker that does not run yet.
@@ -105,7 +108,7 @@ pub(crate) fn build(
             let backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
             let circuit = Circuit::new(to.destination.clone(), backoff);
             let way = ways.get(to.adapter);
-            if let (Some(Way { link, instance }), None) = (way, &asking) {
+            if let (Some(Way { link, instance, .. }), None) = (way, &asking) {
                 let settings = worker_settings(route, to);
                 let (instance, target) = (*instance, to.fingerprint);
                 let mark = Mark { instance, target, settings: settings.clone() };
@@ -137,6 +140,7 @@ pub(crate) fn build(
                     name: to.destination.clone(),
                     target: to.target.target.clone(),
                     link: way.link.clone(),
+                    asked: way.asked.clone(),
                 }),
             });
         }

@@ -8,6 +8,7 @@ use axum::{
     http::{Request, header},
 };
 use serde_json::Value;
+use tokio_util::task::TaskTracker;
 use tower_service::Service as _;
 use transload_adapter::store::StoreError;
 use transload_delivery::{journal::OpenError, worker::link};
@@ -70,7 +71,7 @@ impl Offline {
         let metrics = Metrics::new();
         let shared = Arc::new(run::open(configuration, &storage)?);
         // Nobody connects and no worker runs, so the other ends can go.
-        let way = |_| Way { link: link().1, instance: 0 };
+        let way = |_| Way { link: link().1, instance: 0, asked: TaskTracker::new() };
         let ways: Vec<_> = configuration.adapters.iter().map(way).collect();
         let letters = &shared.dead_letters;
         let off = Telemetry::default();

@@ -279,17 +279,22 @@ impl FakeOutbound {
             Reaction::Disconnect => Err(SendError::Disconnected("lost".into())),
             Reaction::Fail => Err(SendError::Failed { reason: "failed".into() }),
             Reaction::Reject => Err(SendError::Rejected { reason: "rejected".into() }),
-            Reaction::Hold => {
-                let held = self.shared.until(|state| {
-                    if state.has(self.connection) {
-                        state.released.then_some(Ok(Sent::Confirmed))
-                    } else {
-                        Some(Err(SendError::Disconnected("lost".into())))
-                    }
-                });
-                held.await
+            Reaction::Hold | Reaction::ReplyLater(_) => {
+                self.released().await.map(|()| Sent::Confirmed)
             }
         }
+    }
+
+    /// Waits until what is held is released.
+    async fn released(&self) -> Result<(), SendError> {
+        let released = self.shared.until(|state| {
+            if state.has(self.connection) {
+                state.released.then_some(Ok(()))
+            } else {
+                Some(Err(SendError::Disconnected("lost".into())))
+            }
+        });
+        released.await
     }
 }
 
@@ -317,6 +322,11 @@ impl Outbound<FakeTarget> for FakeOutbound {
         match reactions.pop() {
             Some(Reaction::Reply(envelope)) => {
                 // What is not wanted any more is dropped.
+                let _ = replies.put(*envelope);
+                Ok(())
+            }
+            Some(Reaction::ReplyLater(envelope)) => {
+                self.released().await?;
                 let _ = replies.put(*envelope);
                 Ok(())
             }

@@ -37,6 +37,8 @@ pub enum Reaction {
     Reply(Box<Envelope>),
     /// Takes it and confirms only after [`Script::release`].
     Hold,
+    /// Takes it and answers only after [`Script::release`].
+    ReplyLater(Box<Envelope>),
     /// Takes nothing at present.
     Busy(Option<Duration>),
     /// Loses the connection before it takes the message.
@@ -52,7 +54,12 @@ impl Reaction {
     fn takes(&self) -> bool {
         matches!(
             self,
-            Self::Confirm | Self::Unconfirmed | Self::NoReceiver | Self::Reply(_) | Self::Hold
+            Self::Confirm
+                | Self::Unconfirmed
+                | Self::NoReceiver
+                | Self::Reply(_)
+                | Self::Hold
+                | Self::ReplyLater(_)
         )
     }
 }

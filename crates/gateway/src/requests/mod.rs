@@ -49,6 +49,9 @@ pub(crate) struct Responder {
     pub(crate) name: Text,
     pub(crate) target: AnyTarget,
     pub(crate) link: Link,
+    /// Has one token for each request that is under way over this connection, so that its end can
+    /// be waited for.
+    pub(crate) asked: TaskTracker,
 }
 
 /// One question to one target.
@@ -97,7 +100,10 @@ impl Requests {
         let permit = Arc::clone(&asking.permits).try_acquire_owned();
         let (request, expires_at) = Request::new(envelope, share, asking);
         let this = self.clone();
+        let asked: Vec<_> =
+            questions.iter().map(|question| question.responder.asked.token()).collect();
         self.tasks.spawn(async move {
+            let _asked = asked;
             let Ok(_permit) = permit else {
                 let max = request.asking.settings.in_flight_max;
                 let reason = format!("{max} requests of this route are under way").into();

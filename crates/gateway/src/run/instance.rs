@@ -33,6 +33,9 @@ use crate::{
 /// How often is looked whether everything in flight is settled.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
+/// How long callers may take to be told that they get no reply.
+const TELL_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// What hears of the first attempt to connect.
 pub(super) type First = oneshot::Receiver<Result<(), ConnectError>>;
 
@@ -90,7 +93,11 @@ impl Fresh {
         let interest = Arc::new(interest);
         let instance = Instance {
             name: adapter.name.clone(),
-            way: Way { link, instance: NUMBERS.fetch_add(1, Ordering::Relaxed) },
+            way: Way {
+                link,
+                instance: NUMBERS.fetch_add(1, Ordering::Relaxed),
+                asked: TaskTracker::new(),
+            },
             mark: Mark::of(adapter),
             updates: updates(interest.as_ref().clone()).0,
             interest,
@@ -207,7 +214,8 @@ impl Instance {
         self.updates.send(Arc::clone(&self.interest));
     }
 
-    /// Ends it, once the workers that use its connection have ended.
+    /// Ends it, once the workers that use its connection have ended, and the requests under way
+    /// over it have their replies.
     pub(super) async fn end(
         self,
         workers: Vec<CancellationToken>,
@@ -222,13 +230,13 @@ impl Instance {
             // Who sees to the workers aborts them when the time is up.
             worker.cancelled().await;
         }
-        let settled = async {
-            while self.credits.available_permits() < self.mark.credits {
-                sleep(LOOK_INTERVAL).await;
-            }
-        };
-        if until.wait(settled).await.is_none() && !until.is_stopped() {
+        self.way.asked.close();
+        let finished = async { tokio::join!(self.settled(), self.way.asked.wait()) };
+        if until.wait(finished).await.is_none() && !until.is_stopped() {
             warn!(adapter = %self.name, "What was not settled in time goes back to its source.");
+            // Whoever waits for a reply is told first that none will come.
+            self.abort.cancel();
+            drop(timeout(TELL_TIMEOUT, self.settled()).await);
         }
         self.close.cancel();
         if timeout(CLOSE_TIMEOUT, self.ended.cancelled()).await.is_err() {
@@ -237,6 +245,13 @@ impl Instance {
             info!(adapter = %self.name, "The adapter is closed.");
         }
         self.repeats
+    }
+
+    /// Waits until every message that came in is settled.
+    async fn settled(&self) {
+        while self.credits.available_permits() < self.mark.credits {
+            sleep(LOOK_INTERVAL).await;
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod peer;
 mod reloading;
 mod repeats;
 mod requests;
+mod requests_reloaded;
 mod rules;
 mod shaping;
 mod stopping;

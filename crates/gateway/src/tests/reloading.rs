@@ -22,11 +22,16 @@ use crate::{
 };
 
 /// A gateway whose file can be written anew.
-struct Changing {
-    site: Site,
+pub(super) struct Changing {
+    pub(super) site: Site,
+    drain: &'static str,
     text: Arc<Mutex<String>>,
     reloader: Reloader,
-    gateway: Asked,
+    pub(super) gateway: Asked,
+}
+
+fn with_drain(text: &str, drain: &str) -> String {
+    text.replace("drain_timeout = \"5s\"", &format!("drain_timeout = {drain:?}"))
 }
 
 fn all(keys: &str) -> String {
@@ -34,10 +39,15 @@ fn all(keys: &str) -> String {
 }
 
 impl Changing {
+    pub(super) async fn start(rest: &str) -> Self {
+        Self::start_draining(rest, "5s").await
+    }
+
+    /// The same where what is to end has so long.
     #[expect(clippy::disallowed_methods, reason = "the task is joined by `stop`")]
-    async fn start(rest: &str) -> Self {
+    pub(super) async fn start_draining(rest: &str, drain: &'static str) -> Self {
         let site = Site::new();
-        let text = Arc::new(Mutex::new(site.text(rest)));
+        let text = Arc::new(Mutex::new(with_drain(&site.text(rest), drain)));
         let read = {
             let text = Arc::clone(&text);
             move || {
@@ -57,15 +67,15 @@ impl Changing {
         });
         until("the admin address", async || TcpStream::connect(address).await.is_ok()).await;
         let gateway = Asked { address, stop, running };
-        Self { site, text, reloader, gateway }
+        Self { site, drain, text, reloader, gateway }
     }
 
     async fn change(&self, rest: &str) -> (u16, Value) {
-        *self.text.lock().unwrap() = self.site.text(rest);
+        *self.text.lock().unwrap() = with_drain(&self.site.text(rest), self.drain);
         self.gateway.post("/reload", &json!({})).await
     }
 
-    async fn good_change(&self, rest: &str) -> Value {
+    pub(super) async fn good_change(&self, rest: &str) -> Value {
         let (status, answer) = self.change(rest).await;
         assert_eq!((status, &answer["outcome"]), (200, &json!("applied")), "{answer}");
         answer

@@ -17,20 +17,20 @@ fn reply(text: &str) -> Reaction {
     Reaction::Reply(Box::new(reply))
 }
 
-fn question(source: &Script, text: &str, asker: Option<&str>) -> Fed {
+pub(super) fn question(source: &Script, text: &str, asker: Option<&str>) -> Fed {
     let mut envelope = Envelope::new(Origin::new("source", "fake", "questions"), text.to_owned());
     envelope.properties_mut().correlation = Some(text.to_owned().into());
     envelope.properties_mut().reply_to = asker.map(Into::into);
     source.feed(envelope)
 }
 
-async fn answered(fed: &Fed) -> Envelope {
+pub(super) async fn answered(fed: &Fed) -> Envelope {
     let settlement = fed.settled().await;
     let Settlement::Replied(reply) = settlement else { panic!("{settlement:?}") };
     *reply
 }
 
-fn status(answer: &Envelope) -> Option<i64> {
+pub(super) fn status(answer: &Envelope) -> Option<i64> {
     match answer.headers.get("status") {
         Some(Value::Int(status)) => Some(*status),
         _ => None,
