@@ -12,17 +12,18 @@ use std::{collections::BTreeMap, path::Path, process::Command};
 use serde_json::Value;
 
 /// The crates of the workspace, and those of them that each may depend on.
-const MAY_DEPEND_ON: [(&str, &[&str]); 11] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 12] = [
     ("envelope", &[]),
     ("routing", &["envelope"]),
     ("adapter", &["envelope"]),
-    ("listen", &["adapter"]),
+    ("tls", &["adapter"]),
+    ("listen", &["adapter", "tls"]),
     ("delivery", &["adapter", "envelope"]),
     ("gateway", &["adapter", "delivery", "envelope", "listen", "routing"]),
-    ("adapter-amqp", &["adapter", "envelope"]),
-    ("adapter-nats", &["adapter", "envelope"]),
-    ("adapter-http", &["adapter", "envelope", "listen", "routing"]),
-    ("adapter-mqtt", &["adapter", "envelope", "listen", "routing"]),
+    ("adapter-amqp", &["adapter", "envelope", "tls"]),
+    ("adapter-nats", &["adapter", "envelope", "tls"]),
+    ("adapter-http", &["adapter", "envelope", "listen", "routing", "tls"]),
+    ("adapter-mqtt", &["adapter", "envelope", "listen", "routing", "tls"]),
     (
         "cli",
         &["adapter", "adapter-amqp", "adapter-http", "adapter-mqtt", "adapter-nats", "gateway"],

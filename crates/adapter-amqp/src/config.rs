@@ -10,6 +10,7 @@ use transload_adapter::{
     Secret,
     units::{ByteSize, HumanDuration},
 };
+use transload_tls::ClientTls;
 use url::{Host, Url};
 
 use crate::{address::AddressMapping, flexible::OneOrMany};
@@ -35,16 +36,13 @@ pub struct AmqpConfig {
     /// says.
     #[serde(default)]
     pub auth: Auth,
-    /// A PEM file of certificate authorities to trust besides the system's.
+    /// TLS where `url` is `amqps://`: whom to trust, and which certificate to show.
     #[serde(default)]
-    pub ca_file: Option<PathBuf>,
-    /// A PEM file with this client's certificate.
+    pub tls: ClientTls,
+    /// The name that the broker's certificate is for, and that it is asked for (SNI), where that is
+    /// not the host in `url`.
     #[serde(default)]
-    pub certificate_file: Option<PathBuf>,
-    /// A PEM file with the private key for `certificate_file`. These files are read at each
-    /// connection.
-    #[serde(default)]
-    pub key_file: Option<PathBuf>,
+    pub server_name: Option<String>,
     /// How the connections are named at the broker; by default `transload` and the adapter's name.
     #[serde(default)]
     pub connection_name: Option<String>,

@@ -7,8 +7,8 @@ use lapin::{
     AsyncTcpStream, Connection, ConnectionProperties, ConnectionState, ConnectionStatus, ErrorKind,
     Event,
     runtime::default_runtime,
-    tcp::{AMQPUriTcpExt, OwnedIdentity, OwnedTLSConfig},
-    uri::{AMQPUri, SASLMechanism},
+    tcp::{AMQPUriTcpExt, RustlsConnector},
+    uri::{AMQPScheme, AMQPUri, SASLMechanism},
 };
 use tokio::{sync::watch, time};
 use tokio_util::task::TaskTracker;
@@ -64,7 +64,6 @@ impl Link {
         purpose: Purpose,
     ) -> Result<Self, ConnectError> {
         let password = password(config)?;
-        let tls = tls(config).await?;
         let mut failure = ConnectError::Unusable { reason: "there is no URL".into() };
         for url in config.url.iter() {
             let place = url.public();
@@ -72,7 +71,8 @@ impl Link {
                 reason: format!("url: {fault}").into(),
             })?;
             complete(&mut uri, config, password.as_deref());
-            match open_one(uri, config, tls.clone(), name, purpose).await {
+            let tls = tls(&uri, config).await?;
+            match open_one(uri, config, tls, name, purpose).await {
                 Ok(connection) => {
                     return Ok(Self::watched(connection, place, name, tasks, purpose));
                 }
@@ -158,10 +158,26 @@ fn tell(state: &LinkState, adapter: &str, place: &str, purpose: Purpose) {
     }
 }
 
+/// TLS of one connection.
+struct Tls {
+    connector: RustlsConnector,
+    /// Whom the certificate has to be for.
+    server_name: String,
+}
+
+async fn tls(uri: &AMQPUri, config: &AmqpConfig) -> Result<Option<Tls>, ConnectError> {
+    if uri.scheme == AMQPScheme::AMQP {
+        return Ok(None);
+    }
+    let connector = config.tls.config(&[]).await?.into();
+    let server_name = config.server_name.as_ref().unwrap_or(&uri.authority.host).clone();
+    Ok(Some(Tls { connector, server_name }))
+}
+
 async fn open_one(
     uri: AMQPUri,
     config: &AmqpConfig,
-    tls: OwnedTLSConfig,
+    tls: Option<Tls>,
     name: &str,
     purpose: Purpose,
 ) -> Result<Connection, ConnectError> {
@@ -171,8 +187,16 @@ async fn open_one(
     let watcher = Arc::downgrade(&handshake);
     // This is called in a thread of the library, which outlives a call that was given up.
     let own_runtime = runtime.clone();
-    let connect = async move |uri: AMQPUri, _| {
-        let connecting = uri.connect_with_config_async(tls.as_ref(), &own_runtime);
+    let connect = async move |mut uri: AMQPUri, _| {
+        // The library's own TLS would trust the system's authorities besides those of the settings.
+        uri.scheme = AMQPScheme::AMQP;
+        let connecting = async {
+            let stream = uri.connect_async(&own_runtime).await?;
+            match &tls {
+                Some(tls) => stream.into_rustls(&tls.connector, &tls.server_name).await,
+                None => Ok(stream),
+            }
+        };
         let stream = within(limit, connecting).await?;
         let Some(handshake) = watcher.upgrade() else {
             return Err(io::Error::from(io::ErrorKind::ConnectionAborted).into());
@@ -242,37 +266,6 @@ fn password(config: &AmqpConfig) -> Result<Option<String>, ConnectError> {
     }
 }
 
-/// The certificates, as their files are now.
-async fn tls(config: &AmqpConfig) -> Result<OwnedTLSConfig, ConnectError> {
-    let mut tls = OwnedTLSConfig::default();
-    if let Some(file) = &config.ca_file {
-        let text = String::from_utf8(read_file("ca_file", file).await?);
-        let text = text.map_err(|_| unreadable("ca_file", file, "it is no PEM file"))?;
-        tls.cert_chain = Some(text);
-    }
-    if let (Some(certificate), Some(key)) = (&config.certificate_file, &config.key_file) {
-        let pem = read_file("certificate_file", certificate).await?;
-        let key = read_file("key_file", key).await?;
-        tls.identity = Some(OwnedIdentity::PKCS8 { pem, key });
-    }
-    Ok(tls)
-}
-
-async fn read_file(key: &str, file: &Path) -> Result<Vec<u8>, ConnectError> {
-    let path = file.to_owned();
-    match tokio::task::spawn_blocking(move || std::fs::read(path)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) => Err(unreadable(key, file, &error.to_string())),
-        Err(error) => Err(unreadable(key, file, &error.to_string())),
-    }
-}
-
-/// Not a reason to give up either.
-fn unreadable(key: &str, file: &Path, why: &str) -> ConnectError {
-    let reason = format!("cannot read {key} {}: {why}", file.display());
-    ConnectError::Refused { reason: reason.into() }
-}
-
 /// Not a reason to give up: whoever writes the file may be late.
 fn read_secret(path: &Path) -> Result<String, ConnectError> {
     let text = std::fs::read_to_string(path).map_err(|error| ConnectError::Refused {
@@ -309,6 +302,8 @@ pub(crate) fn is_lost(error: &lapin::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use transload_tls::testing::Authority;
+
     use super::*;
 
     fn config(text: &str) -> AmqpConfig {
@@ -358,12 +353,6 @@ mod tests {
         assert!(!format!("{error:?} {source}").contains("geheim"));
     }
 
-    /// Somebody who makes certificates.
-    struct Authority {
-        certificate: rcgen::Certificate,
-        issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
-    }
-
     /// Accepts one TLS client that shows a certificate of this authority, and returns what it says
     /// first, or why it was not let in.
     async fn tls_server(
@@ -371,23 +360,9 @@ mod tests {
         authority: &Authority,
     ) -> std::io::Result<[u8; 8]> {
         use tokio::io::AsyncReadExt as _;
-        use tokio_rustls::rustls::{RootCertStore, ServerConfig, pki_types, server};
 
-        let mut roots = RootCertStore::empty();
-        roots.add(authority.certificate.der().clone()).unwrap();
-        let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
-        let clients = server::WebPkiClientVerifier::builder_with_provider(
-            roots.into(),
-            Arc::clone(&provider),
-        );
-        let (certificate, key) = issue(authority);
-        let key = pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_client_cert_verifier(clients.build().unwrap())
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .unwrap();
+        let shown = authority.sign("broker", &["broker.example"]);
+        let config = Authority::server(&shown, Some(authority));
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
         let mut stream = acceptor.accept(listener.accept().await?.0).await?;
         let mut said = [0; 8];
@@ -395,42 +370,24 @@ mod tests {
         Ok(said)
     }
 
-    fn authority() -> Authority {
-        let mut parameters = rcgen::CertificateParams::default();
-        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let key = rcgen::KeyPair::generate().unwrap();
-        let certificate = parameters.self_signed(&key).unwrap();
-        Authority { certificate, issuer: rcgen::Issuer::new(parameters, key) }
-    }
-
-    fn issue(authority: &Authority) -> (rcgen::Certificate, rcgen::KeyPair) {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let parameters = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
-        (parameters.signed_by(&key, &authority.issuer).unwrap(), key)
-    }
-
     #[tokio::test]
     async fn certificates_of_our_own_authority_are_shown_and_trusted() {
-        // Another test may have been first.
-        let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
-        let (own, other) = (authority(), authority());
-        let folder = tempfile::tempdir().unwrap();
-        let (certificate, key) = issue(&own);
-        let write = |name: &str, pem: String| {
-            let path = folder.path().join(name);
-            std::fs::write(&path, pem).unwrap();
-            path.display().to_string()
-        };
-        let certificate = write("certificate", certificate.pem());
-        let key = write("key", key.serialize_pem());
-        for (authority, trusted) in [(&own, true), (&other, false)] {
-            let ca = write("ca", authority.certificate.pem());
+        let (own, other) = (Authority::new("own"), Authority::new("other"));
+        let shown = own.sign("gateway", &[]);
+        for (authority, server_name, trusted) in [
+            (&own, "broker.example", true),
+            (&other, "broker.example", false),
+            (&own, "elsewhere.example", false),
+        ] {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let port = listener.local_addr().unwrap().port();
             let config = config(&format!(
-                "url = 'amqps://localhost:{port}'\nauth = 'external'\nca_file = '{ca}'\n\
-                 certificate_file = '{certificate}'\nkey_file = '{key}'\nconnect_timeout = '2s'"
+                "url = 'amqps://127.0.0.1:{port}'\nauth = 'external'\nconnect_timeout = '2s'\n\
+                 server_name = '{server_name}'\n[tls]\nca_file = '{}'\n{}",
+                authority.file().display(),
+                shown.settings()
             ));
+            assert_eq!(crate::lint::lint(&config), []);
             let name = "svc".into();
             let tasks = TaskTracker::new();
             let opening = Link::open(&config, &name, &tasks, Purpose::Publish);

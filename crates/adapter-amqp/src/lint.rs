@@ -2,6 +2,7 @@
 
 use lapin::uri::AMQPScheme;
 use transload_adapter::Lint;
+use transload_tls::ClientTls;
 
 use crate::{
     address::{can_match, matches},
@@ -45,25 +46,20 @@ fn lint_urls(config: &AmqpConfig, lints: &mut Vec<Lint>) {
     if config.password.is_some() && config.password_file.is_some() {
         lints.push(Lint::error("password_file", "the password is given in `password` too"));
     }
-    if config.certificate_file.is_some() != config.key_file.is_some() {
-        lints.push(Lint::error(
-            "certificate_file",
-            "`certificate_file` and `key_file` belong together",
-        ));
-    }
-    if config.auth == Auth::External && config.certificate_file.is_none() {
+    lints.extend(config.tls.lint("tls"));
+    if config.auth == Auth::External && !config.tls.shows_certificate() {
         lints.push(
             Lint::error("auth", "to log in by a certificate, there must be one")
-                .with_help("give `certificate_file` and `key_file`"),
+                .with_help("give `tls.certificate_file` and `tls.key_file`"),
         );
     }
-    let has_files = config.ca_file.is_some() || config.certificate_file.is_some();
+    let has_files = config.tls != ClientTls::default() || config.server_name.is_some();
     for (number, url) in config.url.iter().enumerate() {
         let plain = url.parse().is_ok_and(|uri| uri.scheme == AMQPScheme::AMQP);
         if has_files && plain {
             let path = if config.url.len() == 1 { "url".into() } else { format!("url.{number}") };
             lints.push(
-                Lint::error(path, "the certificates are of no use without TLS")
+                Lint::error(path, "`tls` and `server_name` are of no use without TLS")
                     .with_help("write it as amqps://"),
             );
         }

@@ -8,6 +8,7 @@ use transload_adapter::{
     Secret,
     units::{ByteSize, HumanDuration},
 };
+use transload_tls::ClientTls;
 
 use crate::mapping::AddressMapping;
 
@@ -32,12 +33,10 @@ pub struct NatsConfig {
     pub password_file: Option<PathBuf>,
     /// A file whose first line is the seed of an nkey.
     pub nkey_file: Option<PathBuf>,
-    /// A PEM file of certificate authorities to trust instead of the system's.
-    pub ca_file: Option<PathBuf>,
-    /// A PEM file with this client's certificate.
-    pub certificate_file: Option<PathBuf>,
-    /// A PEM file with the private key for `certificate_file`.
-    pub key_file: Option<PathBuf>,
+    /// TLS: whom to trust, and which certificate to show. With it, or with `tls://`, a server without
+    /// TLS is not connected to.
+    #[serde(default)]
+    pub tls: ClientTls,
     /// How the levels of an address become the tokens of a subject.
     #[serde(default)]
     pub address_mapping: AddressMapping,

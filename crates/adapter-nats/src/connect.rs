@@ -18,6 +18,7 @@ use std::{
 use async_nats::{Client, ConnectOptions, ReconnectToServer, ServerAddr};
 use percent_encoding::percent_decode_str;
 use transload_adapter::{ConnectError, Context, Secret};
+use transload_tls::ClientTls;
 
 use crate::{
     config::NatsConfig,
@@ -80,11 +81,16 @@ async fn options(
     if let Some(prefix) = &config.inbox_prefix {
         options = options.custom_inbox_prefix(prefix);
     }
-    if let Some(file) = &config.ca_file {
+    // Not by a configuration of rustls: besides that, the client reads the system's certificates,
+    // and does not connect where one of them is broken or where there are none.
+    if let Some(file) = &config.tls.ca_file {
         options = options.add_root_certificates(file.clone());
     }
-    if let (Some(certificate), Some(key)) = (&config.certificate_file, &config.key_file) {
+    if let (Some(certificate), Some(key)) = (&config.tls.certificate_file, &config.tls.key_file) {
         options = options.add_client_certificate(certificate.clone(), key.clone());
+    }
+    if config.tls != ClientTls::default() {
+        options = options.require_tls(true);
     }
     log_in(options, config, address).await
 }

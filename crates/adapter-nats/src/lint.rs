@@ -141,12 +141,7 @@ fn logins(config: &NatsConfig, lints: &mut Vec<Lint>) {
     if config.password.is_some() && config.password_file.is_some() {
         lints.push(Lint::error("password_file", "`password` is given as well"));
     }
-    if config.certificate_file.is_some() != config.key_file.is_some() {
-        lints.push(Lint::error(
-            "certificate_file",
-            "`certificate_file` and `key_file` belong together",
-        ));
-    }
+    lints.extend(config.tls.lint("tls"));
 }
 
 fn bounds(config: &NatsConfig, lints: &mut Vec<Lint>) {
@@ -247,6 +242,7 @@ mod tests {
             ("url = 'nats://ann:secret@h'", Some("url")),
             ("username = 'a'\ntoken = 'b'", Some("username")),
             ("password = 'x'", Some("password")),
+            ("tls = { ca_file = '/nowhere' }", Some("tls.ca_file")),
             ("queue_group = 'a b'", Some("queue_group")),
             ("inbox_prefix = '_INBOX'", None),
             ("inbox_prefix = 'a.*'", Some("inbox_prefix")),

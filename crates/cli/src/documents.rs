@@ -7,6 +7,7 @@ use transload_gateway::{
     config::{Loaded, load, load_text, load_with_tests, schema},
     run_tests,
 };
+use transload_tls::testing::Authority;
 
 use crate::{adapters::registry, environment};
 
@@ -147,15 +148,19 @@ fn every_example_in_the_documents_is_sound() {
             for name in ["password", "github-secret", "ci-token", "ann-password"] {
                 write(name, "secret-of-the-example\n");
             }
-            let (certificate, key) = certificate();
-            for (name, text) in
-                [("web.pem", &certificate), ("web.key", &key), ("clients.pem", &certificate)]
-            {
+            let authority = Authority::new("root");
+            let web = authority.sign("web", &["localhost"]);
+            for (name, text) in [
+                ("web.pem", &*web.certificate),
+                ("web.key", &web.key),
+                ("clients.pem", authority.pem()),
+            ] {
                 write(name, text);
             }
             let example = example.replace("/etc/transload", &folder.path().display().to_string());
             write("adapters.toml", &whole_file(&example));
-            let known = ["AMQP_PASSWORD", "STRIPE_SECRET", "DASHBOARD_PASSWORD"];
+            let known =
+                ["AMQP_PASSWORD", "DASHBOARD_PASSWORD", "ERP_CLIENT_SECRET", "STRIPE_SECRET"];
             let variables = |name: &str| known.contains(&name).then(|| "a-value".to_owned());
             let path = folder.path().join("adapters.toml");
             let loaded = load(&path, &variables, &registry());
@@ -165,13 +170,6 @@ fn every_example_in_the_documents_is_sound() {
         }
     }
     assert!(examples >= 8, "{examples} examples");
-}
-
-/// A certificate and its key in PEM, for examples that name files of them.
-fn certificate() -> (String, String) {
-    let key = rcgen::KeyPair::generate().unwrap();
-    let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-    (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
 }
 
 /// The example with those adapters behind it that it does not define itself.

@@ -3,36 +3,18 @@
 
 use std::{fs, path::Path};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use transload_integration_tests::{
     Transload,
     curl::{self, Answer},
-    directory, free_port,
+    free_port,
 };
+use transload_tls::testing::Authority;
 
 /// From GitHub's documents.
 const BODY: &[u8] = b"Hello, World!";
 const SECRET: &str = "It's a Secret to Everybody";
 const SIGNATURE: &str = "X-Hub-Signature-256: \
                          sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
-
-/// Writes an authority, and what it signs for the listener and for a client.
-fn certificates(folder: &Path) {
-    let write = |name: &str, text: &str| fs::write(folder.join(name), text).unwrap();
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.distinguished_name.push(DnType::CommonName, "root");
-    let key = KeyPair::generate().unwrap();
-    write("root.pem", &params.self_signed(&key).unwrap().pem());
-    let authority = Issuer::new(params, key);
-    for (name, alternative) in [("web", "localhost"), ("press-1", "press-1.example")] {
-        let mut params = CertificateParams::new(vec![alternative.to_owned()]).unwrap();
-        params.distinguished_name.push(DnType::CommonName, name);
-        let key = KeyPair::generate().unwrap();
-        write(&format!("{name}.pem"), &params.signed_by(&key, &authority).unwrap().pem());
-        write(&format!("{name}.key"), &key.serialize_pem());
-    }
-}
 
 fn configuration(folder: &Path, outer: u16, inner: u16) -> String {
     let folder = folder.display();
@@ -45,7 +27,7 @@ deduplicate = {{ window = "1h" }}
 [adapters.web.tls]
 certificate_file = "{folder}/web.pem"
 key_file = "{folder}/web.key"
-client_ca_file = "{folder}/root.pem"
+client_ca_file = "{folder}/ca.pem"
 client_certificate = "optional"
 [adapters.web.auth]
 bearer = [{{ name = "ci", token = "good" }}]
@@ -83,11 +65,13 @@ to = {{ adapter = "web", stream = "/streams/signed" }}
 
 #[tokio::test]
 async fn signed_messages_come_through_once_and_nothing_else_does() {
-    let folder = directory("certificates");
-    certificates(&folder);
+    let authority = Authority::new("root");
+    authority.sign("web", &["localhost"]);
+    authority.sign("press-1", &["press-1.example"]);
+    let folder = authority.folder();
     let (outer, inner) = (free_port(), free_port());
-    let gateway = Transload::start(&configuration(&folder, outer, inner)).await;
-    let root = folder.join("root.pem").display().to_string();
+    let gateway = Transload::start(&configuration(folder, outer, inner)).await;
+    let root = folder.join("ca.pem").display().to_string();
     let tls = ["--http2", "--cacert", &root];
     let url = |path: &str| format!("https://localhost:{outer}{path}");
     let hook = url("/hooks/github");

@@ -8,6 +8,7 @@ use transload_adapter::{
     Secret,
     units::{ByteSize, HumanDuration},
 };
+use transload_tls::ClientTls;
 
 /// A client of another MQTT broker.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -39,15 +40,9 @@ pub struct ClientConfig {
     #[serde(default)]
     pub password_file: Option<PathBuf>,
 
-    /// A PEM file of certificate authorities to trust instead of the system's.
+    /// TLS where `url` is `mqtts://` or `wss://`: whom to trust, and which certificate to show.
     #[serde(default)]
-    pub ca_file: Option<PathBuf>,
-    /// A PEM file with this client's certificate; needs `ca_file`.
-    #[serde(default)]
-    pub certificate_file: Option<PathBuf>,
-    /// A PEM file with the private key for `certificate_file`.
-    #[serde(default)]
-    pub key_file: Option<PathBuf>,
+    pub tls: ClientTls,
 
     /// The topic filters to subscribe to, `$share/GROUP/FILTER` included. Without it they follow
     /// from the patterns of the routes.

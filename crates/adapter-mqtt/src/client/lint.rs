@@ -2,6 +2,7 @@
 
 use transload_adapter::{Lint, units::HumanDuration};
 use transload_routing::Pattern;
+use transload_tls::ClientTls;
 use url::Url;
 
 use super::config::{ClientConfig, ClientTarget};
@@ -86,6 +87,12 @@ fn url(config: &ClientConfig, lints: &mut Vec<Lint>) {
         );
         return;
     };
+    if matches!(url.scheme(), "mqtt" | "ws") && config.tls != ClientTls::default() {
+        lints.push(
+            Lint::error("url", "`tls` is of no use without TLS")
+                .with_help("write it as mqtts:// or wss://"),
+        );
+    }
     if url.password().is_some() {
         lints.push(
             Lint::warning("url", "the URL holds a password")
@@ -101,15 +108,7 @@ fn logins(config: &ClientConfig, lints: &mut Vec<Lint>) {
     if config.password.is_some() && config.password_file.is_some() {
         lints.push(Lint::error("password_file", "`password` is given as well"));
     }
-    if config.certificate_file.is_some() != config.key_file.is_some() {
-        lints.push(Lint::error(
-            "certificate_file",
-            "`certificate_file` and `key_file` belong together",
-        ));
-    }
-    if config.certificate_file.is_some() && config.ca_file.is_none() {
-        lints.push(Lint::error("certificate_file", "a client certificate needs `ca_file`"));
-    }
+    lints.extend(config.tls.lint("tls"));
 }
 
 fn qos(path: &str, given: Option<u8>, lints: &mut Vec<Lint>) {
@@ -160,6 +159,8 @@ mod tests {
             ("url = 'wss://h/mqtt'", None),
             ("url = 'http://h'", Some("url")),
             ("url = 'h:1883'", Some("url")),
+            ("tls = { ca_file = '/nowhere' }", Some("url")),
+            ("url = 'mqtts://h'\ntls = { ca_file = '/nowhere' }", Some("tls.ca_file")),
             ("url = 'mqtt://a:b@h'", Some("url")),
             ("qos = 2", Some("qos")),
             ("keep_alive = '4s'", Some("keep_alive")),

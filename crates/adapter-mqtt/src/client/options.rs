@@ -6,11 +6,7 @@
 use std::{path::Path, sync::Arc};
 
 use percent_encoding::percent_decode_str;
-use rumqttc::{
-    NetworkOptions, TlsConfiguration, Transport,
-    tokio_rustls::rustls::{ClientConfig as TlsConfig, RootCertStore},
-    v5::mqttbytes::v5::ConnectProperties,
-};
+use rumqttc::{NetworkOptions, TlsConfiguration, Transport, v5::mqttbytes::v5::ConnectProperties};
 use transload_adapter::{ConnectError, Secret};
 use url::Url;
 
@@ -148,23 +144,7 @@ fn v5(
 }
 
 async fn tls(config: &ClientConfig) -> Result<TlsConfiguration, ConnectError> {
-    if let Some(ca) = &config.ca_file {
-        let client_auth = match (&config.certificate_file, &config.key_file) {
-            (Some(certificate), Some(key)) => Some((read(certificate).await?, read(key).await?)),
-            _ => None,
-        };
-        return Ok(TlsConfiguration::Simple { ca: read(ca).await?, alpn: None, client_auth });
-    }
-    let found = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await;
-    let found = found.map_err(|error| unusable(&format!("no certificates: {error}")))?;
-    let mut roots = RootCertStore::empty();
-    // Some of a system's certificates are often unreadable, which is no reason to trust none.
-    roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        return Err(unusable("the system trusts no certificate authority; give `ca_file`"));
-    }
-    let tls = TlsConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    Ok(TlsConfiguration::Rustls(Arc::new(tls)))
+    Ok(TlsConfiguration::Rustls(Arc::new(config.tls.config(&[]).await?)))
 }
 
 async fn password(config: &ClientConfig) -> Result<Secret, ConnectError> {

@@ -13,5 +13,6 @@ mod tests;
 pub use self::{
     handshake::Tls,
     identity::ClientIdentity,
-    settings::{ClientCertificate, MinimumVersion, TlsFault, TlsSettings},
+    settings::{ClientCertificate, MinimumVersion, TlsSettings},
 };
+pub use transload_tls::TlsFault;

@@ -1,5 +1,4 @@
 use std::{
-    fmt, fs,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -10,15 +9,12 @@ use serde::Deserialize;
 use tokio_rustls::rustls::{
     self, RootCertStore, ServerConfig,
     crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
     version::{TLS12, TLS13},
 };
 use transload_adapter::{Lint, units::HumanDuration};
+use transload_tls::{TlsFault, certificates, private_key};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
-
-/// How many bytes of a file are read; no certificate comes near it.
-const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// TLS of a listener. Files are relative to the working directory, and are read again when the
 /// configuration is.
@@ -79,18 +75,6 @@ fn handshake_timeout() -> HumanDuration {
     HumanDuration::from_secs(10)
 }
 
-/// What is wrong with the settings.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{key}`: {message}; {help}")]
-pub struct TlsFault {
-    /// The key at fault.
-    pub key: &'static str,
-    /// What is wrong with it, without its text.
-    pub message: String,
-    /// The cure.
-    pub help: &'static str,
-}
-
 impl TlsSettings {
     /// Whether every client has shown a certificate when it is let in.
     pub fn knows_every_client(&self) -> bool {
@@ -144,11 +128,7 @@ impl TlsSettings {
     /// What rustls is to do; `alpn` are the protocols to choose from, the preferred one first.
     pub(super) fn server_config(&self, alpn: &[&[u8]]) -> Result<ServerConfig, TlsFault> {
         let chain = certificates("certificate_file", &self.certificate_file)?;
-        let key = read("key_file", &self.key_file)?;
-        let key = PrivateKeyDer::from_pem_slice(&key).map_err(|_| {
-            let help = "give the file with the block `-----BEGIN PRIVATE KEY-----`";
-            fault("key_file", "there is no private key in PEM in it", help)
-        })?;
+        let key = private_key("key_file", &self.key_file)?;
         let provider = Arc::new(ring::default_provider());
         let versions = match self.minimum_version {
             MinimumVersion::Tls12 => &[&TLS13, &TLS12][..],
@@ -156,12 +136,13 @@ impl TlsSettings {
         };
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(versions)
-            .map_err(|error| fault("minimum_version", error, "choose another version"))?;
+            .map_err(|error| TlsFault::new("minimum_version", error, "choose another version"))?;
         let builder = match &self.client_ca_file {
             None => builder.with_no_client_auth(),
             Some(file) => builder.with_client_cert_verifier(self.verifier(file, provider)?),
         };
-        let mut config = builder.with_single_cert(chain, key).map_err(|error| key_fault(&error))?;
+        let mut config =
+            builder.with_single_cert(chain, key).map_err(|error| TlsFault::of_pair(&error))?;
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         Ok(config)
     }
@@ -174,56 +155,13 @@ impl TlsSettings {
         let help = "give the certificates of the authorities that sign those of the clients";
         let mut roots = RootCertStore::empty();
         for authority in certificates("client_ca_file", authorities)? {
-            roots.add(authority).map_err(|error| fault("client_ca_file", error, help))?;
+            roots.add(authority).map_err(|error| TlsFault::new("client_ca_file", error, help))?;
         }
         let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
         let builder = match self.client_certificate {
             ClientCertificate::Required => builder,
             ClientCertificate::Optional => builder.allow_unauthenticated(),
         };
-        builder.build().map_err(|error| fault("client_ca_file", error, help))
+        builder.build().map_err(|error| TlsFault::new("client_ca_file", error, help))
     }
-}
-
-fn fault(key: &'static str, message: impl fmt::Display, help: &'static str) -> TlsFault {
-    TlsFault { key, message: message.to_string(), help }
-}
-
-fn key_fault(error: &rustls::Error) -> TlsFault {
-    if let rustls::Error::InconsistentKeys(_) = error {
-        let message = "the private key does not belong to the certificate";
-        return fault("key_file", message, "give the key that the certificate was made with");
-    }
-    if let rustls::Error::InvalidCertificate(_) = error {
-        let help = "give the listener's own certificate first";
-        return fault("certificate_file", format!("the certificate cannot be used: {error}"), help);
-    }
-    let help = "give a key for RSA, ECDSA P-256 or P-384, or Ed25519";
-    fault("key_file", format!("the private key cannot be used: {error}"), help)
-}
-
-/// The certificates of a file in PEM, at least one.
-fn certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFault> {
-    let help = "give a file with blocks `-----BEGIN CERTIFICATE-----`";
-    let text = read(key, file)?;
-    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    match read {
-        Ok(list) if list.is_empty() => {
-            Err(fault(key, "there is no certificate in PEM in it", help))
-        }
-        Ok(list) => Ok(list),
-        Err(error) => Err(fault(key, format!("a certificate cannot be read: {error}"), help)),
-    }
-}
-
-fn read(key: &'static str, file: &Path) -> Result<Vec<u8>, TlsFault> {
-    let unreadable = |reason: String| {
-        let help = "paths are relative to the working directory of the gateway";
-        fault(key, format!("cannot read `{}`: {reason}", file.display()), help)
-    };
-    let size = fs::metadata(file).map_err(|error| unreadable(error.to_string()))?.len();
-    if size > FILE_BYTES_MAX {
-        return Err(unreadable(format!("it is larger than {FILE_BYTES_MAX} bytes")));
-    }
-    fs::read(file).map_err(|error| unreadable(error.to_string()))
 }

@@ -4,7 +4,7 @@ use std::{
     time::Duration,
 };
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
+use rcgen::{CertificateParams, KeyPair};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -12,52 +12,22 @@ use tokio::{
 use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
-    rustls::{
-        ClientConfig, RootCertStore,
-        crypto::ring,
-        pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
-    },
+    rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use transload_tls::testing::{Authority, Signed};
 
 use super::*;
 use crate::{Bound, Connection, Places, Refused, Serve, Settings};
-
-/// An authority and what it signs.
-struct Authority(Issuer<'static, KeyPair>, String);
-
-impl Authority {
-    fn new(name: &str) -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, name);
-        let key = KeyPair::generate().unwrap();
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self(Issuer::new(params, key), pem)
-    }
-
-    /// A certificate and its key.
-    fn sign(&self, name: &str, alternative: &[&str]) -> (String, String) {
-        let alternative = alternative.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        let mut params = CertificateParams::new(alternative).unwrap();
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(DnType::OrganizationName, "Factory");
-        params.distinguished_name.push(DnType::CommonName, name);
-        let uri = format!("urn:device:{name}").try_into().unwrap();
-        params.subject_alt_names.push(SanType::URI(uri));
-        let key = KeyPair::generate().unwrap();
-        (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
-    }
-}
 
 /// The files of a listener.
 struct Files(tempfile::TempDir);
 
 impl Files {
-    fn new((certificate, key): &(String, String)) -> Self {
+    fn new(signed: &Signed) -> Self {
         let files = Self(tempfile::tempdir().unwrap());
-        files.write("certificate.pem", certificate);
-        files.write("key.pem", key);
+        files.write("certificate.pem", &signed.certificate);
+        files.write("key.pem", &signed.key);
         files
     }
 
@@ -127,23 +97,9 @@ impl Rig {
     async fn connect(
         &self,
         authority: &Authority,
-        shows: Option<&(String, String)>,
+        shows: Option<&Signed>,
     ) -> Option<TlsStream<TcpStream>> {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(authority.1.as_bytes()).unwrap()).unwrap();
-        let provider = Arc::new(ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots);
-        let mut config = match shows {
-            None => builder.with_no_client_auth(),
-            Some((certificate, key)) => {
-                let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
-                let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-                builder.with_client_auth_cert(chain, key).unwrap()
-            }
-        };
+        let mut config = authority.client(shows);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let tcp = TcpStream::connect(self.address).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
@@ -183,7 +139,7 @@ async fn clients_are_served_and_the_protocol_is_agreed_on() {
 async fn a_client_is_known_by_its_certificate() {
     let (authority, clients) = (Authority::new("root"), Authority::new("devices"));
     let files = Files::new(&authority.sign("web", &["localhost"]));
-    files.write("clients.pem", &clients.1);
+    files.write("clients.pem", clients.pem());
     let known = clients.sign("press-1", &["press-1.example"]);
     let forged = Authority::new("devices").sign("press-1", &[]);
 
@@ -210,7 +166,7 @@ async fn a_client_is_known_by_its_certificate() {
 
 #[test]
 fn the_names_of_a_certificate_are_read() {
-    let (certificate, _) =
+    let Signed { certificate, .. } =
         Authority::new("root").sign("press-1", &["press-1.example", "192.0.2.7"]);
     let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
     let identity = ClientIdentity::read(&certificate).unwrap();
@@ -230,7 +186,7 @@ async fn new_certificates_hold_for_new_handshakes_and_old_connections_stay() {
     let files = Files::new(&old.sign("web", &["localhost"]));
     let rig = Rig::open(&files.settings("")).await;
     let mut before = rig.connect(&old, None).await.unwrap();
-    let (certificate, key) = new.sign("web", &["localhost"]);
+    let Signed { certificate, key, .. } = new.sign("web", &["localhost"]);
     files.write("certificate.pem", &certificate);
     assert_eq!(rig.tls.reload().unwrap_err().key, "key_file", "half of a pair");
     assert!(rig.connect(&old, None).await.is_some(), "a fault changes nothing");
@@ -266,15 +222,20 @@ fn faults_are_found_at_their_keys() {
     let authority = Authority::new("root");
     let good = authority.sign("web", &["localhost"]);
     let other = authority.sign("web", &["localhost"]);
-    let swapped = (good.1.clone(), good.0.clone());
-    let mixed = (good.0.clone(), other.1.clone());
+    let pair = |certificate: &str, key: &str| Signed {
+        certificate: certificate.to_owned(),
+        key: key.to_owned(),
+        ..good.clone()
+    };
+    let swapped = pair(&good.key, &good.certificate);
+    let mixed = pair(&good.certificate, &other.key);
     for (certificate, more, key) in [
         (&good, "", None),
         (&good, "minimum_version = \"1.3\"", None),
         (&mixed, "", Some("tls.key_file")),
         (&swapped, "", Some("tls.certificate_file")),
-        (&(good.0.clone(), String::new()), "", Some("tls.key_file")),
-        (&(String::new(), good.1.clone()), "", Some("tls.certificate_file")),
+        (&pair(&good.certificate, ""), "", Some("tls.key_file")),
+        (&pair("", &good.key), "", Some("tls.certificate_file")),
         (&good, CLIENT_CA, Some("tls.client_ca_file")),
         (&good, "client_certificate = \"optional\"", Some("tls.client_certificate")),
         (&good, "handshake_timeout = \"0s\"", Some("tls.handshake_timeout")),
@@ -283,7 +244,7 @@ fn faults_are_found_at_their_keys() {
         let found = lints.first().map(|lint| &*lint.path);
         assert_eq!(found, key, "{more}: {lints:?}");
         let shown = format!("{lints:?}");
-        assert!(!shown.contains(good.1.lines().nth(1).unwrap()), "the key is not shown");
+        assert!(!shown.contains(good.key.lines().nth(1).unwrap()), "the key is not shown");
     }
 }
 
@@ -293,8 +254,13 @@ fn an_expired_certificate_is_a_warning() {
     params.not_before = rcgen::date_time_ymd(2001, 1, 1);
     params.not_after = rcgen::date_time_ymd(2002, 1, 1);
     let key = KeyPair::generate().unwrap();
-    let pair = (params.self_signed(&key).unwrap().pem(), key.serialize_pem());
-    let lints = Files::new(&pair).settings("").lint("tls");
+    let signed = Signed {
+        certificate: params.self_signed(&key).unwrap().pem(),
+        key: key.serialize_pem(),
+        certificate_file: "certificate.pem".into(),
+        key_file: "key.pem".into(),
+    };
+    let lints = Files::new(&signed).settings("").lint("tls");
     assert_eq!(lints.len(), 1, "{lints:?}");
     assert_eq!(lints[0].severity, transload_adapter::Severity::Warning);
     assert!(lints[0].message.contains("has expired"), "{lints:?}");
