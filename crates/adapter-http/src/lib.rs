@@ -21,7 +21,9 @@ mod testing;
 #[cfg(feature = "testing")]
 pub use self::round_trip::round_trip;
 pub use self::{
-    client::{ClientConfig, ClientTarget, HttpClient, Method, SignSettings},
+    client::{
+        ClientConfig, ClientTarget, CredentialsIn, HttpClient, Method, OAuth2Settings, SignSettings,
+    },
     listener::{
         Algorithm, AuthSettings, BasicUser, BearerToken, CorsSettings, Encoding, HttpListener,
         IntakeMethod, ListenerConfig, ListenerTarget, PathSettings, Patterns, ProxyHeader, Rate,

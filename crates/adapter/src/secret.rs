@@ -2,8 +2,10 @@ use std::{borrow::Cow, fmt};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
+use zeroize::Zeroize as _;
 
-/// A text that is never printed: passwords, tokens, keys.
+/// A text that is never printed: passwords, tokens, keys. Its memory is overwritten when it goes;
+/// what a client library copies of it is that library's matter.
 ///
 /// An adapter that has a setting `password` needs no `password_file` of its own: where a file has a
 /// key `NAME_file` that the adapter's JSON Schema does not know, and the schema knows `NAME`, the
@@ -23,6 +25,12 @@ impl Secret {
     /// The text itself, for the peer that it is meant for and nobody else.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.0.zeroize();
     }
 }
 

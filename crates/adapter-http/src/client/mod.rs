@@ -1,11 +1,16 @@
 //! The client: messages go out as requests.
 
 mod config;
+mod credentials;
+mod lint;
+mod oauth2;
 mod outbound;
 mod request;
+mod resolve;
 mod sign;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 use std::{future::pending, sync::Arc};
 
@@ -17,6 +22,7 @@ use transload_adapter::{
 use self::outbound::HttpOutbound;
 pub use self::{
     config::{ClientConfig, ClientTarget, Method},
+    oauth2::{CredentialsIn, OAuth2Settings},
     sign::SignSettings,
 };
 
@@ -35,11 +41,11 @@ impl Adapter for HttpClient {
     type Target = ClientTarget;
 
     fn lint(config: &ClientConfig) -> Vec<Lint> {
-        config::lint(config)
+        lint::lint(config)
     }
 
     fn lint_target(config: &ClientConfig, target: &ClientTarget) -> Vec<Lint> {
-        config::lint_target(config, target)
+        lint::lint_target(config, target)
     }
 
     fn lint_source(_: &ClientConfig, _: &str) -> Vec<Lint> {
@@ -73,11 +79,7 @@ impl Adapter for HttpClient {
         context: Context,
     ) -> Result<Endpoints<ClientTarget>, ConnectError> {
         // Whether the server can be reached is seen with each request.
-        let outbound = HttpOutbound::new(&config, context.name)?;
-        Ok(Endpoints {
-            inbound: None,
-            outbound: Some(Arc::new(outbound)),
-            lost: Box::pin(pending()),
-        })
+        let outbound = HttpOutbound::open(config, &context).await?;
+        Ok(Endpoints { inbound: None, outbound: Some(outbound), lost: Box::pin(pending()) })
     }
 }

@@ -9,27 +9,32 @@
 use std::{
     collections::HashMap,
     num::NonZeroU32,
-    sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::{Duration, SystemTime},
 };
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use futures_util::future::join_all;
-use http::{HeaderMap, StatusCode, header::LOCATION};
-use reqwest::{Client, RequestBuilder, Response, redirect, retry};
-use rustls::crypto::CryptoProvider;
+use http::{
+    StatusCode,
+    header::{AUTHORIZATION, LOCATION},
+};
+use reqwest::{RequestBuilder, Response};
 use tokio::sync::Semaphore;
+use tokio_util::sync::DropGuard;
 use tracing::warn;
 use transload_adapter::{
-    ConnectError, Destination, Outbound, Replies, RequestError, SendError, Sent,
+    ConnectError, Context, Destination, Outbound, Replies, RequestError, SendError, Sent, Updates,
 };
 use transload_envelope::{Outgoing, Text};
 use url::Url;
 
 use super::{
-    config::{self, ClientConfig, ClientTarget},
+    config::{ClientConfig, ClientTarget},
+    oauth2::Token,
     request,
-    sign::Signer,
+    wire::Wire,
 };
 use crate::{error, mapping};
 
@@ -43,16 +48,15 @@ pub(super) struct HttpOutbound {
     /// The adapter's name.
     name: Text,
     reply_bytes_max: usize,
-    client: Client,
-    base: Url,
-    fixed: HeaderMap,
-    signer: Option<Signer>,
+    wire: ArcSwap<Wire>,
     in_flight: Arc<Semaphore>,
     in_flight_max: u32,
     lanes: Mutex<HashMap<Text, Lane>>,
     /// Targets of a constant path that answered 410, with that path: another one, after a reload, is
     /// worth a try.
     gone: Mutex<HashMap<Text, String>>,
+    /// Ends the task that follows the configuration.
+    _ended: DropGuard,
 }
 
 /// The way to one target.
@@ -63,40 +67,26 @@ struct Lane {
 }
 
 impl HttpOutbound {
-    pub(super) fn new(config: &ClientConfig, name: Text) -> Result<Self, ConnectError> {
-        let unusable = |reason: Text| ConnectError::Unusable { reason };
-        let base = config::base(config).map_err(|reason| unusable(reason.into()))?;
-        if CryptoProvider::get_default().is_none() {
-            return Err(unusable("no TLS provider was installed at the start".into()));
-        }
-        let mut builder = Client::builder()
-            .user_agent(&config.user_agent)
-            .timeout(config.timeout.get())
-            .connect_timeout(config.connect_timeout.get())
-            .redirect(redirect::Policy::none())
-            .retry(retry::never())
-            .referer(false)
-            .no_proxy();
-        if base.scheme() == "http" {
-            // The system's certificates are not needed, and there may be none.
-            builder = builder.tls_certs_only([]);
-        }
-        let client = builder.build().map_err(|error| unusable(error::causes(&error)))?;
-        let signer = config.sign.as_ref().map(Signer::new).transpose();
-        let signer = signer.map_err(|fault| unusable(format!("sign: {}", fault.message).into()))?;
+    pub(super) async fn open(
+        config: Arc<ClientConfig>,
+        context: &Context,
+    ) -> Result<Arc<Self>, ConnectError> {
+        let wire = Wire::read(&config, &context.name).await?;
         let in_flight_max = config.max_in_flight.get();
-        Ok(Self {
-            name,
+        let stop = context.stop.child_token();
+        let outbound = Arc::new(Self {
+            name: context.name.clone(),
             reply_bytes_max: config.max_reply_bytes.as_usize(),
-            client,
-            base,
-            fixed: config::fixed_headers(config)?,
-            signer,
+            wire: ArcSwap::from_pointee(wire),
             in_flight: Arc::new(Semaphore::new(in_flight_max as usize)),
             in_flight_max,
             lanes: Mutex::default(),
             gone: Mutex::default(),
-        })
+            _ended: stop.clone().drop_guard(),
+        });
+        let follow = follow(Arc::downgrade(&outbound), config, context.updates.clone());
+        context.tasks.spawn(async move { stop.run_until_cancelled(follow).await });
+        Ok(outbound)
     }
 
     fn lane(&self, to: Destination<'_, ClientTarget>) -> Arc<Semaphore> {
@@ -147,48 +137,16 @@ impl HttpOutbound {
             let reason = "the target answered 410 Gone before and is disabled until the next start";
             return Err(SendError::Rejected { reason: reason.into() });
         }
-        let request = self.request(to.target, message)?;
+        let wire = self.wire.load_full();
         let Ok(_permit) = self.in_flight.acquire().await else {
             let reason = "the client is closed";
             return Err(SendError::Busy { after: None, reason: reason.into() });
         };
-        let response = request.send().await.map_err(error::fault)?;
+        let response = exchange(&wire, to.target, message, None).await?;
         if response.status() == StatusCode::GONE {
             self.disable(to, message);
         }
         judge(response).await
-    }
-
-    fn request(
-        &self,
-        target: &ClientTarget,
-        message: &Outgoing,
-    ) -> Result<RequestBuilder, SendError> {
-        let url = self.url(target, message)?;
-        let mut fields = self.fixed.clone();
-        mapping::write_request_headers(&message.envelope, &mut fields);
-        if let Some(signer) = &self.signer {
-            signer
-                .add(&message.envelope.payload, &mut fields)
-                .map_err(|reason| SendError::Rejected { reason: reason.into() })?;
-        }
-        let request = self.client.request(target.method.into(), url).headers(fields);
-        Ok(request.body(message.envelope.payload.clone()))
-    }
-
-    /// The URL of a message: the base's, with the target's path behind its own.
-    fn url(&self, target: &ClientTarget, message: &Outgoing) -> Result<Url, SendError> {
-        let path = message.arguments.get("path").map(|path| &**path).or(target.path.as_deref());
-        let path = match path {
-            Some(path) => path.strip_prefix('/').unwrap_or(path),
-            None => &message.envelope.address,
-        };
-        let encoded = mapping::encode_path(path).map_err(|error| SendError::Rejected {
-            reason: format!("the message cannot be sent to this path: {error}").into(),
-        })?;
-        let mut url = self.base.clone();
-        url.set_path(&format!("{}{encoded}", self.base.path().trim_end_matches('/')));
-        Ok(url)
     }
 
     fn is_gone(&self, to: Destination<'_, ClientTarget>) -> bool {
@@ -237,12 +195,14 @@ impl Outbound<ClientTarget> for HttpOutbound {
         message: &Outgoing,
         replies: &Replies,
     ) -> Result<(), RequestError> {
-        let request = self.request(to.target, message)?;
+        let wire = self.wire.load_full();
         let Ok(_permit) = self.in_flight.acquire().await else {
             let reason = "the client is closed";
             return Err(RequestError::Busy { after: None, reason: reason.into() });
         };
-        let reply = request::reply(request, replies.deadline(), self.reply_bytes_max, &self.name);
+        let within = request::within(replies.deadline());
+        let response = exchange(&wire, to.target, message, Some(within)).await?;
+        let reply = request::reply(response, self.reply_bytes_max, &self.name);
         // One exchange brings one reply, for which there is room.
         let _ = replies.put(reply.await?);
         Ok(())
@@ -253,6 +213,83 @@ impl Outbound<ClientTarget> for HttpOutbound {
         drop(self.in_flight.acquire_many(self.in_flight_max).await);
         self.in_flight.close();
     }
+}
+
+/// Reads the files of the settings again whenever the configuration is.
+async fn follow(outbound: Weak<HttpOutbound>, config: Arc<ClientConfig>, mut updates: Updates) {
+    loop {
+        updates.changed().await;
+        let Some(outbound) = outbound.upgrade() else { return };
+        match Wire::read(&config, &outbound.name).await {
+            Ok(wire) => outbound.wire.store(Arc::new(wire)),
+            Err(error) => {
+                let adapter = &outbound.name;
+                warn!(%adapter, %error, "A file cannot be used, what was read before holds.");
+            }
+        }
+    }
+}
+
+/// Sends a message, once more with another token where the server refuses the one it had.
+async fn exchange(
+    wire: &Wire,
+    target: &ClientTarget,
+    message: &Outgoing,
+    within: Option<Duration>,
+) -> Result<Response, SendError> {
+    let send = async |token: Option<&Token>| {
+        let mut request = request(wire, target, message)?;
+        if let Some(token) = token {
+            request = request.header(AUTHORIZATION, token.authorization.clone());
+        }
+        if let Some(within) = within {
+            request = request.timeout(within);
+        }
+        request.send().await.map_err(error::fault)
+    };
+    let Some(tokens) = &wire.tokens else { return send(None).await };
+    let token = tokens.get().await?;
+    let response = send(Some(&token)).await?;
+    if response.status() != StatusCode::UNAUTHORIZED || !tokens.refused(&token).await {
+        return Ok(response);
+    }
+    let response = send(Some(&tokens.get().await?)).await?;
+    if response.status() == StatusCode::UNAUTHORIZED {
+        tokens.refused_again().await;
+    }
+    Ok(response)
+}
+
+fn request(
+    wire: &Wire,
+    target: &ClientTarget,
+    message: &Outgoing,
+) -> Result<RequestBuilder, SendError> {
+    let url = url(&wire.base, target, message)?;
+    let mut fields = wire.fixed.clone();
+    mapping::write_request_headers(&message.envelope, &mut fields);
+    if let Some(signer) = &wire.signer {
+        signer
+            .add(&message.envelope.payload, &mut fields)
+            .map_err(|reason| SendError::Rejected { reason: reason.into() })?;
+    }
+    let request = wire.client.request(target.method.into(), url).headers(fields);
+    Ok(request.body(message.envelope.payload.clone()))
+}
+
+/// The URL of a message: the base's, with the target's path behind its own.
+fn url(base: &Url, target: &ClientTarget, message: &Outgoing) -> Result<Url, SendError> {
+    let path = message.arguments.get("path").map(|path| &**path).or(target.path.as_deref());
+    let path = match path {
+        Some(path) => path.strip_prefix('/').unwrap_or(path),
+        None => &message.envelope.address,
+    };
+    let encoded = mapping::encode_path(path).map_err(|error| SendError::Rejected {
+        reason: format!("the message cannot be sent to this path: {error}").into(),
+    })?;
+    let mut url = base.clone();
+    url.set_path(&format!("{}{encoded}", base.path().trim_end_matches('/')));
+    Ok(url)
 }
 
 async fn judge(response: Response) -> Result<Sent, SendError> {

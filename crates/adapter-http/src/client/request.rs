@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::{RequestBuilder, Response};
+use reqwest::Response;
 use tokio::time::Instant;
 use transload_adapter::RequestError;
 use transload_envelope::{Envelope, Origin, Text, Value};
@@ -16,15 +16,17 @@ use crate::{
 /// How much longer than its caller a request lasts, so that it is the caller's end that is told.
 const LATER: Duration = Duration::from_secs(1);
 
-/// Sends a request and makes a message of the response.
+/// How long a request may take whose caller waits until then.
+pub(super) fn within(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now()) + LATER
+}
+
+/// Makes a message of a response.
 pub(super) async fn reply(
-    request: RequestBuilder,
-    deadline: Instant,
+    mut response: Response,
     bytes_max: usize,
     adapter: &Text,
 ) -> Result<Envelope, RequestError> {
-    let within = deadline.saturating_duration_since(Instant::now()) + LATER;
-    let mut response = request.timeout(within).send().await.map_err(error::fault)?;
     let payload = read(&mut response, bytes_max).await?;
     let status = response.status().as_u16();
     let origin =

@@ -1,6 +1,9 @@
+mod oauth2;
+mod tls;
+
 use std::{
     sync::{
-        Arc, Mutex, Once,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -16,7 +19,9 @@ use tokio::{
     sync::{Barrier, Notify},
 };
 use tokio_util::task::TaskTracker;
-use transload_adapter::{Adapter, Destination, Outbound, Replies, RequestError, SendError, Sent};
+use transload_adapter::{
+    Adapter, Context, Destination, Outbound, Replies, RequestError, SendError, Sent,
+};
 use transload_envelope::{Outgoing, Value};
 
 use super::{ClientTarget, HttpClient};
@@ -81,11 +86,13 @@ struct Rig {
 }
 
 async fn client(settings: &str) -> Arc<dyn Outbound<ClientTarget>> {
-    static PROVIDER: Once = Once::new();
-    PROVIDER.call_once(|| rustls::crypto::ring::default_provider().install_default().unwrap());
+    client_in(settings, context(&[], 1)).await
+}
+
+async fn client_in(settings: &str, context: Context) -> Arc<dyn Outbound<ClientTarget>> {
     let config = toml::from_str(settings).unwrap();
     assert_eq!(HttpClient::lint(&config), []);
-    let endpoints = HttpClient::connect(Arc::new(config), context(&[], 1)).await.unwrap();
+    let endpoints = HttpClient::connect(Arc::new(config), context).await.unwrap();
     assert!(endpoints.inbound.is_none());
     endpoints.outbound.unwrap()
 }
