@@ -8,6 +8,7 @@ acknowledgement before the next one goes out; outcomes are still printed in orde
 
 Common: [--client-id ID] [--keep-alive SECONDS] [--websocket PATH] [--username NAME --password TEXT]
         [--will JSON] [--receive-maximum N] [--auth-method NAME]
+        [--ca FILE [--certificate FILE --key FILE]] for TLS, also with --websocket
 """
 
 import argparse
@@ -66,6 +67,8 @@ def make_client(arguments):
     client.max_inflight_messages_set(200)
     if arguments.websocket:
         client.ws_set_options(path=arguments.websocket)
+    if arguments.ca:
+        client.tls_set(arguments.ca, arguments.certificate, arguments.key)
     if arguments.username is not None:
         client.username_pw_set(arguments.username, arguments.password)
     if arguments.will:
@@ -194,6 +197,9 @@ def main():
         command.add_argument("--will")
         command.add_argument("--receive-maximum", type=int)
         command.add_argument("--auth-method")
+        command.add_argument("--ca")
+        command.add_argument("--certificate")
+        command.add_argument("--key")
         command.add_argument("--timeout", type=float, default=20)
         command.set_defaults(run=run)
     arguments = parser.parse_args()

@@ -29,6 +29,7 @@ mod process;
 mod python;
 mod rabbitmq;
 mod small_disk;
+mod tls;
 pub mod wait;
 
 pub use self::{
@@ -44,4 +45,5 @@ pub use self::{
     python::{Outcome, Python},
     rabbitmq::RabbitMq,
     small_disk::SmallDisk,
+    tls::ServerTls,
 };

@@ -4,7 +4,7 @@ use std::{
 };
 
 use crate::{
-    End, Process, Python, directory, free_port,
+    End, Process, Python, ServerTls, directory, free_port,
     guard::write,
     wait::{START_PATIENCE, until_open},
 };
@@ -18,6 +18,7 @@ const INSTALL: &str = "apt-get install --no-install-recommends mosquitto mosquit
 pub struct Mosquitto {
     directory: PathBuf,
     port: u16,
+    tls: Option<ServerTls>,
     server: Option<Process>,
 }
 
@@ -31,19 +32,31 @@ impl Mosquitto {
 
     /// A broker that is not there yet, whose port is known.
     pub fn absent() -> Self {
-        Self { directory: directory("mosquitto"), port: free_port(), server: None }
+        Self { directory: directory("mosquitto"), port: free_port(), tls: None, server: None }
+    }
+
+    /// Lets in only clients with a certificate, whose common name is their user, from the next start.
+    pub fn require_certificates(&mut self, tls: ServerTls) {
+        self.tls = Some(tls);
     }
 
     /// Starts the broker, with the sessions of before if it was there before.
     pub async fn appear(&mut self) {
         let configuration = self.directory.join("mosquitto.conf");
         // Without `user root`, a broker that root starts changes to a user who may not write here.
+        let tls = self.tls.as_ref().map_or(String::new(), |tls| {
+            format!(
+                "cafile {}\ncertfile {}\nkeyfile {}\nrequire_certificate true\n\
+                 use_identity_as_username true\n",
+                tls.ca, tls.certificate, tls.key
+            )
+        });
         write(
             &configuration,
             &format!(
                 "listener {} 127.0.0.1\nallow_anonymous true\nuser root\npersistence true\n\
                  persistence_location {}/\nmax_queued_messages 0\nmax_inflight_messages 0\n\
-                 log_type all\n",
+                 log_type all\n{tls}",
                 self.port,
                 self.directory.display()
             ),

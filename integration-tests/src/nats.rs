@@ -4,7 +4,7 @@ use std::{
 };
 
 use crate::{
-    End, Process, Python, directory, free_port,
+    End, Process, Python, ServerTls, directory, free_port,
     guard::write,
     process::first_existing,
     python::environment,
@@ -19,6 +19,7 @@ pub struct Nats {
     directory: PathBuf,
     port: u16,
     mqtt_port: Option<u16>,
+    tls: Option<ServerTls>,
     server: Option<Process>,
 }
 
@@ -32,12 +33,18 @@ impl Nats {
 
     /// A server that is not there yet, whose port is known.
     pub fn absent() -> Self {
-        Self { directory: directory("nats"), port: free_port(), mqtt_port: None, server: None }
+        let (mqtt_port, tls, server) = (None, None, None);
+        Self { directory: directory("nats"), port: free_port(), mqtt_port, tls, server }
     }
 
     /// Turns its own MQTT listener on, from the next start.
     pub fn serve_mqtt(&mut self) {
         self.mqtt_port = Some(free_port());
+    }
+
+    /// Lets in only clients with a certificate, from the next start.
+    pub fn require_certificates(&mut self, tls: ServerTls) {
+        self.tls = Some(tls);
     }
 
     /// The port of its own MQTT listener, if that is on.
@@ -53,11 +60,17 @@ impl Nats {
         let mqtt = self.mqtt_port.map_or(String::new(), |port| {
             format!("server_name: \"transload-tests\"\nmqtt {{ listen: \"127.0.0.1:{port}\" }}\n")
         });
+        let tls = self.tls.as_ref().map_or(String::new(), |tls| {
+            format!(
+                "tls {{ ca_file: {:?}, cert_file: {:?}, key_file: {:?}, verify: true }}\n",
+                tls.ca, tls.certificate, tls.key
+            )
+        });
         write(
             &configuration,
             &format!(
                 "listen: \"127.0.0.1:{}\"\nmax_payload: 8388608\n\
-                 jetstream {{ store_dir: \"{}\", sync_interval: always }}\n{mqtt}",
+                 jetstream {{ store_dir: \"{}\", sync_interval: always }}\n{mqtt}{tls}",
                 self.port,
                 self.directory.join("data").display()
             ),

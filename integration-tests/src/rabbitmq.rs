@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use crate::{
-    End, Process, Python, directory, free_port,
+    End, Process, Python, ServerTls, directory, free_port,
     guard::write,
     wait::{START_PATIENCE, until_within},
 };
@@ -65,6 +65,27 @@ impl RabbitMq {
         );
         broker.appear().await;
         broker
+    }
+
+    /// A server that has, besides its plain address, one with TLS: there it lets in only clients with
+    /// a certificate, whose common name is their user. Also tells the port of that address.
+    pub async fn start_with_tls(tls: &ServerTls) -> (Self, u16) {
+        let mut broker = Self::absent();
+        let port = free_port();
+        write(&broker.directory.join("enabled_plugins"), "[rabbitmq_auth_mechanism_ssl].\n");
+        write(
+            &broker.directory.join("rabbitmq.conf"),
+            &format!(
+                "{SETTINGS}listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.cacertfile = {}\n\
+                 ssl_options.certfile = {}\nssl_options.keyfile = {}\n\
+                 ssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = true\n\
+                 auth_mechanisms.1 = EXTERNAL\nauth_mechanisms.2 = PLAIN\n\
+                 ssl_cert_login_from = common_name\n",
+                tls.ca, tls.certificate, tls.key
+            ),
+        );
+        broker.appear().await;
+        (broker, port)
     }
 
     /// A server that is not there yet, whose port is known.

@@ -28,5 +28,6 @@ mod reply;
 mod rumqttd;
 mod support;
 mod telemetry;
+mod tls;
 mod traps;
 mod webhooks;

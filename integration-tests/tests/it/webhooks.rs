@@ -1,7 +1,7 @@
 //! A listener that faces the Internet, seen by curl: TLS, HTTP/2, signatures, certificates, and what
 //! one gateway signs for another.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use transload_integration_tests::{
     Transload,
