@@ -45,12 +45,11 @@ impl Call<'_> {
         verifier: Option<&Verifier>,
         body: &mut Incoming,
     ) -> Outcome {
-        let content_type = self.text(&CONTENT_TYPE);
-        if !takes(&self.policy.content_types, content_type) {
-            let detail = "messages of this content type are not taken";
-            return Err(problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
-        }
-        let packed = self.is_packed()?;
+        // Who has yet to show a signature is not told either what is taken here.
+        let known = match verifier {
+            None => Some(self.acceptable()?),
+            Some(_) => None,
+        };
         let (bytes_max, config) = (self.policy.body_bytes_max, &self.server.config);
         let read =
             body::read(body, bytes_max, &self.server.buffered, config.body_timeout.get()).await;
@@ -60,6 +59,10 @@ impl Call<'_> {
             Some(Ok(Verified::Challenge(challenge))) => return Ok(answer::challenge(challenge)),
             Some(Err(refused)) => return Err(refused),
             None => None,
+        };
+        let packed = match known {
+            Some(packed) => packed,
+            None => self.acceptable()?,
         };
         if packed {
             let unpacked = gunzip(&payload, bytes_max, &self.server.buffered).await;
@@ -73,6 +76,18 @@ impl Call<'_> {
 
     fn text(&self, name: &HeaderName) -> Option<&str> {
         self.fields().get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// Whether a message like this is taken here at all, and if so, whether it is to be unpacked.
+    fn acceptable(&self) -> Result<bool, Refused> {
+        if !self.is_wanted() || !self.policy.methods.contains(self.method()) {
+            return Err(self.no_such());
+        }
+        if !takes(&self.policy.content_types, self.text(&CONTENT_TYPE)) {
+            let detail = "messages of this content type are not taken";
+            return Err(problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+        }
+        self.is_packed()
     }
 
     /// Whether the body is to be unpacked.

@@ -149,9 +149,6 @@ impl Call<'_> {
             let response = answer::respond(Answer::later(COME_AGAIN, STOPPING), None);
             return Err(Box::new(and_close(response, self.head.version)));
         };
-        if !self.is_wanted() || !self.policy.methods.contains(self.method()) {
-            return Err(self.no_such());
-        }
         self.message(intake, user, verifier, body).await
     }
 

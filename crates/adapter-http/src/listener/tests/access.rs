@@ -121,6 +121,30 @@ async fn only_signed_messages_come_through_and_nobody_reads_by_a_signature() {
 }
 
 #[tokio::test]
+async fn who_shows_no_good_signature_is_not_told_what_is_taken() {
+    let rig = Rig::open(
+        "[[path]]\nmatch = '#'\nmethods = ['POST']\ncontent_types = ['application/json']\n\
+         decode_gzip = true\nverify = { scheme = 'github', secret = 'secret' }",
+    )
+    .await;
+    let (good, bad) = (signature("{}"), signature("[]"));
+    let json = "Content-Type: application/json\r\n";
+    for (line, fields, status_of_the_known) in [
+        ("POST /other", json, 404),
+        ("PUT /hooks/a", json, 405),
+        ("POST /hooks/a", "Content-Type: text/plain\r\n", 415),
+        ("POST /hooks/a", &format!("{json}Content-Encoding: br\r\n"), 415),
+    ] {
+        let stranger = rig.request(line, &format!("{fields}{bad}"), "{}").await;
+        assert_eq!(status(&stranger), 401, "{line}");
+        assert!(stranger.ends_with("\r\n\r\n"), "{stranger}");
+        let known = rig.request(line, &format!("{fields}{good}"), "{}").await;
+        assert_eq!(status(&known), status_of_the_known, "{line} {fields}");
+    }
+    rig.ends().await;
+}
+
+#[tokio::test]
 async fn providers_that_ask_are_answered_without_a_message() {
     let rig = Rig::open(
         "[[path]]\nmatch = 'hooks/twitter'\nverify = { scheme = 'twitter', secret = 'key' }\n\
