@@ -26,6 +26,7 @@ mod peers;
 mod process;
 mod reply;
 mod rumqttd;
+mod secrets;
 mod support;
 mod telemetry;
 mod tls;

@@ -291,7 +291,7 @@ impl<'a> Check<'a> {
         let keys: Vec<_> = table.keys().map(|key| key.get_ref().to_string()).collect();
         for key in keys {
             if let Some(value) = table.get_mut(key.as_str()) {
-                self.hide_if_secret(file, value, view.property(&key));
+                self.hide_if_secret(file, value, view.entry(&key));
                 if let (DeValue::Table(inner), Some(view)) = (value.get_mut(), view.property(&key))
                 {
                     self.secret_files(file, inner, view);
@@ -299,6 +299,7 @@ impl<'a> Check<'a> {
                     (value.get_mut(), view.property(&key).and_then(View::element))
                 {
                     for element in list.iter_mut() {
+                        self.hide_if_secret(file, element, Some(view));
                         if let DeValue::Table(inner) = element.get_mut() {
                             self.secret_files(file, inner, view);
                         }
@@ -316,13 +317,14 @@ impl<'a> Check<'a> {
         }
     }
 
+    /// Hides a text that is a secret, or stands where something else should that holds one.
     fn hide_if_secret(&mut self, file: FileId, value: &Value<'_>, view: Option<View<'_>>) {
         let span = value.span();
         let written = value
             .get_ref()
             .as_str()
             .filter(|text| !self.expanded.contains(&(file, span.start)) && !text.contains("://"));
-        if let (Some(text), true) = (written, view.is_some_and(View::is_secret)) {
+        if let (Some(text), true) = (written, view.is_some_and(View::may_hold_secret)) {
             self.hidden_spans.push((file, document::inner(&span)));
             self.hide_text(text, "***");
         }

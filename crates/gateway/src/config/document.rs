@@ -51,6 +51,7 @@ impl<'a> Check<'a> {
         for error in errors {
             let span = error.span().unwrap_or(0..0);
             let consequence = unclosed.as_ref().is_some_and(|open| span.start > open.start);
+            self.hide_line(file, span.start);
             if !consequence && lines.insert(source.position(span.start).line) {
                 self.findings.push(Finding::error(Place { file, span }, error.message()));
             }
@@ -65,6 +66,18 @@ impl<'a> Check<'a> {
         if !lines.is_empty() {
             self.broken_files.insert(file);
             self.broken_lines.extend(lines.into_iter().map(|line| (file, line)));
+        }
+    }
+
+    /// Hides what may be secret on a line with a fault. The parser has not given it back, or not all
+    /// of it.
+    fn hide_line(&mut self, file: FileId, offset: usize) {
+        let text = self.sources.text(file);
+        let before = text.get(..offset).unwrap_or_default();
+        let start = before.rfind('\n').map_or(0, |end| end + 1);
+        let line = text.get(start..).and_then(|rest| rest.lines().next()).unwrap_or_default();
+        for part in secrets_of_line(line) {
+            self.hidden_spans.push((file, start + part.start..start + part.end));
         }
     }
 
@@ -145,14 +158,34 @@ pub(super) fn is_secret_key(key: &str) -> bool {
 }
 
 /// The password of `scheme://user:password@host`, or the user where there is no password, since
-/// that is a token then.
+/// that is a token then. Where the scheme was forgotten, there must be a password.
 pub(super) fn password_in_url(text: &str) -> Option<Range<usize>> {
-    let start = text.find("://")? + 3;
+    let scheme = text.find("://").map(|at| at + 3);
+    let start = scheme.unwrap_or(0);
     let rest = text.get(start..)?;
     let authority = rest.split(['/', '?', '#']).next()?;
     let (user, _) = authority.rsplit_once('@')?;
-    let from = user.find(':').map_or(0, |colon| colon + 1);
+    let from = match (user.find(':'), scheme) {
+        (Some(colon), _) => colon + 1,
+        (None, Some(_)) => 0,
+        (None, None) => return None,
+    };
     Some(start + from..start + user.len())
+}
+
+/// The parts of a line that cannot be parsed which may be secrets: what stands behind a key whose
+/// value is one, up to the end of the line, and passwords in addresses.
+fn secrets_of_line(line: &str) -> Vec<Range<usize>> {
+    let is_part_of_key = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '"' | '\'');
+    let key_before = |at: usize| -> Option<&str> {
+        let before = line.get(..at)?.trim_end();
+        let start = before.trim_end_matches(is_part_of_key).len();
+        before.get(start..)
+    };
+    let behind = line.match_indices('=').find_map(|(at, _)| {
+        key_before(at).is_some_and(is_secret_key).then_some(at + 1..line.trim_end().len())
+    });
+    password_in_url(line).into_iter().chain(behind).collect()
 }
 
 #[cfg(test)]
@@ -165,11 +198,28 @@ mod tests {
             ("amqp://guest:secret@host:5672/%2f", Some("secret")),
             ("nats://token@host", Some("token")),
             ("http://host/a@b", None),
+            ("guest:secret@host", Some("secret")),
+            ("somebody@example.com", None),
             ("amqp://host:5672", None),
             ("devices/{device}", None),
         ] {
             let found = password_in_url(text).map(|bytes| &text[bytes]);
             assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn secrets_of_broken_lines_are_found() {
+        for (line, expected) in [
+            ("password = \"one\" \"two\"", &[" \"one\" \"two\""][..]),
+            ("a = { name = \"x\", token = \"y\" \"z\" }", &[" \"y\" \"z\" }"]),
+            ("\"api-key\"=hush", &["hush"]),
+            ("url = \"amqp://a:hush@h\" \"x\"", &["hush"]),
+            ("name = \"x\" \"y\"", &[]),
+            ("", &[]),
+        ] {
+            let found: Vec<_> = secrets_of_line(line).into_iter().map(|part| &line[part]).collect();
+            assert_eq!(found, expected, "{line}");
         }
     }
 

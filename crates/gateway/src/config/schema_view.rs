@@ -37,6 +37,9 @@ impl KindSchemas {
     }
 }
 
+/// How deep a secret may be in what a text stands in the place of.
+const SECRET_DEPTH_MAX: usize = 4;
+
 /// A generator for draft 2020-12.
 pub(super) fn generator() -> SchemaGenerator {
     SchemaSettings::draft2020_12().into_generator()
@@ -49,6 +52,33 @@ impl<'a> View<'a> {
             let schema = view.schema.get("properties")?.get(name)?;
             Some(View { schema, ..view })
         })
+    }
+
+    /// The schema of a key, also of one that is not named where any key may be.
+    pub(super) fn entry(self, name: &str) -> Option<View<'a>> {
+        self.property(name).or_else(|| self.any_entry())
+    }
+
+    fn any_entry(self) -> Option<View<'a>> {
+        self.alternatives().into_iter().find_map(|view| {
+            let schema = view.schema.get("additionalProperties").filter(|it| it.is_object())?;
+            Some(View { schema, ..view })
+        })
+    }
+
+    /// Whether the value is a secret or something that may hold one, so that a text in its place may
+    /// be one.
+    pub(super) fn may_hold_secret(self) -> bool {
+        self.may_hold_secret_within(SECRET_DEPTH_MAX)
+    }
+
+    fn may_hold_secret_within(self, depth: usize) -> bool {
+        let Some(depth) = depth.checked_sub(1) else { return false };
+        let inner = |view: View<'_>| view.may_hold_secret_within(depth);
+        self.is_secret()
+            || self.names().into_iter().any(|name| self.property(name).is_some_and(inner))
+            || self.element().is_some_and(inner)
+            || self.any_entry().is_some_and(inner)
     }
 
     /// The names of its keys.
