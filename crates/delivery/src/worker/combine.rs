@@ -4,12 +4,21 @@
 //! - Payloads are joined byte for byte and in order; what cannot be joined is found before, by
 //!   [`fits`], and is never changed to fit.
 //! - The id of the whole follows from the ids of its members, so the same members make the same id.
+//! - Events in the JSON format become a batch of events (`CloudEvents` 1.0.2, «JSON Batch Format»);
+//!   members that are batches already give their events to it one by one.
+//! - The whole is never an event in binary mode, since it has not the attributes of one.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use serde::de::IgnoredAny;
-use transload_envelope::{Envelope, MessageId, Outgoing, Properties, Text};
+use transload_envelope::{Envelope, MessageId, Outgoing, Properties, Text, cloudevents};
 
 use super::BatchFormat;
+
+const JSON: Text = Text::from_static("application/json");
+/// The content type of one event in the JSON format.
+const EVENT: &str = "application/cloudevents+json";
+/// The content type of several events in the JSON format.
+const EVENTS: Text = Text::from_static("application/cloudevents-batch+json");
 
 /// How much of a member's id is in the id of the whole, in bytes.
 const ID_BYTES_MAX: usize = 64;
@@ -22,9 +31,14 @@ pub(super) fn fits(format: BatchFormat, message: &Envelope) -> Result<(), Text> 
         return Err(format!("cannot be joined with others: it is coded as `{coding}`").into());
     }
     match format {
-        BatchFormat::Json => serde_json::from_slice::<IgnoredAny>(payload)
-            .map(|_| ())
-            .map_err(|error| format!("cannot be put into a JSON array: {error}").into()),
+        BatchFormat::Json => {
+            let checked = if is_of(message, &EVENTS) {
+                serde_json::from_slice::<Vec<IgnoredAny>>(payload).map(|_| ())
+            } else {
+                serde_json::from_slice::<IgnoredAny>(payload).map(|_| ())
+            };
+            checked.map_err(|error| format!("cannot be put into a JSON array: {error}").into())
+        }
         BatchFormat::Lines if line(payload).iter().any(|byte| matches!(byte, b'\r' | b'\n')) => {
             Err(Text::from_static("cannot be one line among others: it has several"))
         }
@@ -37,13 +51,23 @@ pub(super) fn combine(format: BatchFormat, members: &[Outgoing]) -> Option<Outgo
     let (first, last) = (members.first()?, members.last()?);
     let envelopes = || members.iter().map(|member| &member.envelope);
     let mut whole = first.envelope.clone().with_id(id(first, last, members.len()));
-    whole.payload = join(format, envelopes().map(|envelope| &envelope.payload));
+    let events = envelopes().all(|member| is_of(member, EVENT) || is_of(member, &EVENTS));
+    let parts = envelopes().map(|member| match format {
+        BatchFormat::Json if events && is_of(member, &EVENTS) => elements(&member.payload),
+        BatchFormat::Json => member.payload.trim_ascii(),
+        BatchFormat::Lines => line(&member.payload),
+    });
+    whole.payload = join(format, parts);
     whole.hops = envelopes().map(|envelope| envelope.hops).max().unwrap_or_default();
+    let in_binary_mode = envelopes().any(|envelope| cloudevents::is_event(&envelope.headers));
     let common = first.envelope.headers.iter().filter(|header| {
-        envelopes().all(|envelope| envelope.headers.get(&header.name) == Some(&header.value))
+        let of_event = in_binary_mode && cloudevents::attribute(&header.name).is_some();
+        let has_it =
+            |envelope: &Envelope| envelope.headers.get(&header.name) == Some(&header.value);
+        !of_event && envelopes().all(has_it)
     });
     whole.headers = common.cloned().collect();
-    let whole = whole.with_properties(properties(format, members));
+    let whole = whole.with_properties(properties(format, members, events));
     Some(Outgoing { envelope: whole, arguments: first.arguments.clone() })
 }
 
@@ -59,30 +83,43 @@ fn id(first: &Outgoing, last: &Outgoing, count: usize) -> MessageId {
     MessageId::from_source(format!("{}+{}+{count}", short(first), short(last)))
 }
 
-fn join<'a>(format: BatchFormat, payloads: impl Iterator<Item = &'a Bytes> + Clone) -> Bytes {
-    let length: usize = payloads.clone().map(|payload| payload.len() + 1).sum();
+fn join<'a>(format: BatchFormat, parts: impl Iterator<Item = &'a [u8]> + Clone) -> Bytes {
+    let length: usize = parts.clone().map(|part| part.len() + 1).sum();
     let mut joined = BytesMut::with_capacity(length + 2);
-    if format == BatchFormat::Json {
-        joined.put_u8(b'[');
-    }
-    for (place, payload) in payloads.enumerate() {
-        match format {
-            BatchFormat::Json => {
+    match format {
+        BatchFormat::Json => {
+            joined.put_u8(b'[');
+            // A batch may have no event.
+            for (place, part) in parts.filter(|part| !part.is_empty()).enumerate() {
                 if place > 0 {
                     joined.put_u8(b',');
                 }
-                joined.put_slice(payload.trim_ascii());
+                joined.put_slice(part);
             }
-            BatchFormat::Lines => {
-                joined.put_slice(line(payload));
+            joined.put_u8(b']');
+        }
+        BatchFormat::Lines => {
+            for part in parts {
+                joined.put_slice(part);
                 joined.put_u8(b'\n');
             }
         }
     }
-    if format == BatchFormat::Json {
-        joined.put_u8(b']');
-    }
     joined.freeze()
+}
+
+/// Whether a message is of this content type, whatever its parameters.
+fn is_of(message: &Envelope, content_type: &str) -> bool {
+    let given = message.properties().content_type.as_deref().unwrap_or_default();
+    let given = given.split(';').next().unwrap_or_default().trim();
+    given.eq_ignore_ascii_case(content_type)
+}
+
+/// What stands between the brackets of a JSON array.
+fn elements(array: &[u8]) -> &[u8] {
+    let array = array.trim_ascii();
+    let inner = array.strip_prefix(b"[").and_then(|rest| rest.strip_suffix(b"]"));
+    inner.unwrap_or(array).trim_ascii()
 }
 
 /// A payload without the end of its line.
@@ -92,7 +129,7 @@ fn line(payload: &[u8]) -> &[u8] {
 }
 
 /// What is true of all members is true of the whole.
-fn properties(format: BatchFormat, members: &[Outgoing]) -> Properties {
+fn properties(format: BatchFormat, members: &[Outgoing], events: bool) -> Properties {
     let all = || members.iter().map(|member| member.envelope.properties());
     let Some(first) = all().next() else { return Properties::NONE };
     macro_rules! common {
@@ -104,7 +141,7 @@ fn properties(format: BatchFormat, members: &[Outgoing]) -> Properties {
     let json = content_type.as_deref().is_none_or(|kind| kind.contains("json"));
     Properties {
         content_type: match format {
-            BatchFormat::Json => Some(Text::from_static("application/json")),
+            BatchFormat::Json => Some(if events { EVENTS } else { JSON }),
             BatchFormat::Lines if json && content_type.is_some() => {
                 Some(Text::from_static("application/x-ndjson"))
             }
@@ -191,6 +228,57 @@ mod tests {
         let whole = id(&[&long, &long]);
         assert!(whole.as_str().len() < 200, "it fits the id of every protocol");
         assert_ne!(whole, id(&[&long, &"é".repeat(101)]));
+    }
+
+    fn of(content_type: &str, payload: &str) -> Outgoing {
+        let mut message = message("m", payload);
+        message.envelope.properties_mut().content_type = Some(content_type.into());
+        message
+    }
+
+    #[test]
+    fn events_become_a_batch_of_events() {
+        let batch = "application/cloudevents-batch+json";
+        for (members, payload, content_type) in [
+            (
+                vec![of(EVENT, "{\"id\":1}"), of(EVENT, " {\"id\":2}\n")],
+                "[{\"id\":1},{\"id\":2}]",
+                batch,
+            ),
+            (vec![of(EVENT, "{}")], "[{}]", batch),
+            (
+                vec![
+                    of(batch, "[ {\"id\":1}, {\"id\":2} ]"),
+                    of(batch, " [ ] "),
+                    of("Application/CloudEvents+JSON; charset=utf-8", "{\"id\":3}"),
+                ],
+                "[{\"id\":1}, {\"id\":2},{\"id\":3}]",
+                batch,
+            ),
+            (vec![of(batch, "[]")], "[]", batch),
+            // What is no event stands beside events as it is.
+            (vec![of(batch, "[1]"), of("application/json", "2")], "[[1],2]", "application/json"),
+        ] {
+            assert!(members.iter().all(|one| fits(BatchFormat::Json, &one.envelope).is_ok()));
+            let whole = combine(BatchFormat::Json, &members).unwrap().envelope;
+            assert_eq!(whole.payload, payload);
+            assert_eq!(whole.properties().content_type.as_deref(), Some(content_type));
+        }
+        let unfit = of(batch, "{\"id\":1}").envelope;
+        assert!(fits(BatchFormat::Json, &unfit).is_err(), "a batch is a list");
+    }
+
+    #[test]
+    fn what_was_put_together_is_no_event_in_binary_mode() {
+        let mut members = vec![message("a", "1"), message("b", "2")];
+        for member in &mut members {
+            member.envelope.headers.push("ce-specversion", "1.0");
+            member.envelope.headers.push("ce-type", "reading");
+            member.envelope.headers.push("site", "north");
+        }
+        let whole = combine(BatchFormat::Json, &members).unwrap().envelope;
+        let names: Vec<_> = whole.headers.iter().map(|header| &*header.name).collect();
+        assert_eq!(names, ["site"]);
     }
 
     #[test]
