@@ -9,6 +9,7 @@
 //! - No type of the client library appears in a public signature.
 
 mod address;
+mod carriage;
 mod config;
 mod connect;
 mod error;
@@ -38,6 +39,7 @@ use transload_adapter::{
 pub use self::round_trip::round_trip;
 pub use self::{
     address::AddressMapping,
+    carriage::CARRIAGE,
     config::{
         AddressSource, AmqpConfig, AmqpTarget, Bind, Consume, Declare, QueueDeclaration, ServerUrl,
     },
@@ -102,11 +104,12 @@ impl Adapter for AmqpClient {
             acknowledges: true,
             refuses: false,
             replies: ReplyPath::Message,
+            brings: &CARRIAGE,
         }
     }
 
     fn target(_: &AmqpConfig, _: &AmqpTarget) -> TargetCapabilities {
-        TargetCapabilities { sends: true, confirms: true, replies: true, carries_headers: true }
+        TargetCapabilities { sends: true, confirms: true, replies: true, carries: &CARRIAGE }
     }
 
     fn reconnects(_: &AmqpConfig, before: &Interest, now: &Interest) -> bool {

@@ -8,6 +8,7 @@
 //! - No credential of one hop becomes part of a message, and nothing in a message can change where
 //!   a request goes.
 
+mod carriage;
 mod client;
 mod error;
 mod listener;
@@ -21,6 +22,7 @@ mod testing;
 #[cfg(feature = "testing")]
 pub use self::round_trip::round_trip;
 pub use self::{
+    carriage::{EVENT_STREAM, REQUESTS},
     client::{
         ClientConfig, ClientTarget, CredentialsIn, HttpClient, Method, OAuth2Settings, SignSettings,
     },

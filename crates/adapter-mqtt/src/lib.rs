@@ -7,6 +7,7 @@
 //! - Both versions of the protocol, 3.1.1 and 5, go through one model (`codec`) and one mapping
 //!   (`mapping`).
 
+mod carriage;
 mod client;
 mod codec;
 mod listener;
@@ -17,6 +18,7 @@ mod request;
 mod round_trip;
 mod topic;
 
+pub use carriage::{MQTT_3_1_1, MQTT_5};
 pub use client::{
     ClientConfig, ClientTarget, MqttClient, ProtocolVersion, Subscription, SubscriptionSettings,
 };

@@ -13,6 +13,7 @@
 //! lost, and a message whose headers are not UTF-8 or hold a bare carriage return ends the
 //! connection.
 
+mod carriage;
 mod config;
 mod connect;
 mod error;
@@ -38,6 +39,7 @@ use transload_adapter::{
 #[cfg(feature = "testing")]
 pub use self::round_trip::round_trip;
 pub use self::{
+    carriage::{CORE, STREAM},
     config::{
         Consume, DeliverPolicy, NatsConfig, NatsTarget, Subscription, SubscriptionSettings, Urls,
     },
@@ -105,6 +107,7 @@ impl Adapter for NatsClient {
             acknowledges: !config.consume.is_empty() && !core,
             refuses: false,
             replies: ReplyPath::Message,
+            brings: if config.consume.is_empty() { &carriage::CORE } else { &carriage::STREAM },
         }
     }
 
@@ -114,7 +117,11 @@ impl Adapter for NatsClient {
             confirms: true,
             // The reply to a message for a stream is the stream's own.
             replies: !target.jetstream,
-            carries_headers: true,
+            carries: match (target.jetstream, target.ttl) {
+                (false, _) => &carriage::CORE,
+                (true, false) => &carriage::STREAM,
+                (true, true) => &carriage::STREAM_TTL,
+            },
         }
     }
 

@@ -57,10 +57,10 @@ pub trait Adapter: Send + Sync + 'static {
     /// What the target does, for people, such as `exchange amq.topic, key devices.{device}`.
     fn describe_target(config: &Self::Config, target: &Self::Target) -> String;
 
-    /// What the protocol can promise as a source.
+    /// What the protocol can promise as a source, and what its messages can bring.
     fn source(config: &Self::Config) -> SourceCapabilities;
 
-    /// What the protocol can promise for this target.
+    /// What the protocol can promise for this target, and what it carries.
     fn target(config: &Self::Config, target: &Self::Target) -> TargetCapabilities;
 
     /// Whether the connection has to be made anew when the configuration is read again and the routes

@@ -1,3 +1,5 @@
+use crate::Carriage;
+
 /// How the sender of a message gets a reply to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReplyPath {
@@ -24,11 +26,12 @@ pub struct SourceCapabilities {
     pub refuses: bool,
     /// How the source takes a reply.
     pub replies: ReplyPath,
+    /// What messages can bring beside their payload.
+    pub brings: &'static Carriage,
 }
 
 /// What a protocol can promise for one target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct TargetCapabilities {
     /// The adapter sends messages at all.
     pub sends: bool,
@@ -36,6 +39,6 @@ pub struct TargetCapabilities {
     pub confirms: bool,
     /// The target can be asked for a reply ([`Outbound::request`](crate::Outbound::request)).
     pub replies: bool,
-    /// The protocol carries user headers and properties.
-    pub carries_headers: bool,
+    /// What the protocol carries beside the payload.
+    pub carries: &'static Carriage,
 }

@@ -10,6 +10,7 @@
 
 mod adapter;
 mod capability;
+mod carriage;
 mod context;
 mod endpoint;
 mod error;
@@ -31,6 +32,7 @@ pub mod units;
 pub use self::{
     adapter::Adapter,
     capability::{ReplyPath, SourceCapabilities, TargetCapabilities},
+    carriage::{Carriage, Part},
     context::{Context, Interest, UpdateSender, Updates, updates},
     endpoint::{Delivery, Destination, Endpoints, Inbound, Lost, Outbound, Sent},
     error::{BoxError, ConnectError, ReceiveError, SendError},

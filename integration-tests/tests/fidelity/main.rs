@@ -8,3 +8,4 @@ mod limits;
 mod messages;
 mod pairs;
 mod protocol;
+mod table;

@@ -1,13 +1,14 @@
 //! A message from one protocol to another and back: what both can carry is as it was.
 
 use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
+use transload_adapter::Part;
 use transload_envelope::{Envelope, Properties, Timestamp, Value};
 
 use crate::{
     messages::{event, message},
     protocol::{
         ALL,
-        Protocol::{self, Amqp, Http, Mqtt5, Mqtt311},
+        Protocol::{self, Amqp, Http, Mqtt5},
     },
 };
 
@@ -65,25 +66,31 @@ fn plain(list: &serde_json::Value) -> String {
 }
 
 /// What is left of properties that have come in by one protocol when they have been through
-/// another.
+/// another, by what its adapter says that it carries.
 fn kept(properties: &Properties, through: Protocol) -> Properties {
     let mut kept = properties.clone();
-    match through {
-        Mqtt5 | Protocol::Nats | Protocol::JetStream => {}
-        Mqtt311 => {
-            kept = Properties {
-                durable: properties.durable,
-                retain: properties.retain,
-                ..Properties::NONE
-            };
+    let carriage = through.carriage();
+    for part in Part::ALL.into_iter().filter(|part| !carriage.carries(*part)) {
+        let nothing = Properties::NONE;
+        match part {
+            Part::ContentType => kept.content_type = nothing.content_type,
+            Part::ContentEncoding => kept.content_encoding = nothing.content_encoding,
+            Part::Correlation => kept.correlation = nothing.correlation,
+            Part::ReplyTo => kept.reply_to = nothing.reply_to,
+            Part::Expiry => kept.expires_at = nothing.expires_at,
+            Part::Durable => kept.durable = nothing.durable,
+            Part::Retain => kept.retain = nothing.retain,
+            Part::Priority => kept.priority = nothing.priority,
+            Part::Type => kept.kind = nothing.kind,
+            Part::Application => kept.app_id = nothing.app_id,
+            Part::User => kept.user_id = nothing.user_id,
+            Part::Timestamp => kept.timestamp = nothing.timestamp,
+            Part::Id | Part::Hops | Part::Headers => {}
         }
-        // Written as a header, and not read, since anybody can write it.
-        Amqp => kept.user_id = None,
-        Http => {
-            kept.reply_to = None;
-            kept.expires_at = None;
-            kept.retain = false;
-        }
+    }
+    if through == Amqp {
+        // Written as a header, and not read back as the user, since anybody can write it.
+        kept.user_id = None;
     }
     kept
 }
@@ -109,18 +116,20 @@ fn check(first: Protocol, second: Protocol, message: &Envelope) -> Result<(), Te
     prop_assert_eq!(&back.payload, &sent.payload, "{:?}", way);
     prop_assert_eq!(back.address.as_str(), sent.address.as_str(), "{:?}", way);
     let (mut got, mut wanted) = (back.properties().clone(), kept(sent.properties(), second));
-    if second != Mqtt311 {
-        if first != Mqtt311 {
-            prop_assert_eq!(back.id.as_str(), sent.id.as_str(), "{:?}", way);
-        }
-        prop_assert_eq!(back.hops, sent.hops, "{:?}", way);
+    let carries = |part| way.iter().all(|protocol| protocol.carriage().carries(part));
+    let is_same = back.id == sent.id;
+    prop_assert_eq!(is_same, carries(Part::Id), "{:?}", way);
+    prop_assert_eq!(back.hops, if carries(Part::Hops) { sent.hops } else { 0 }, "{:?}", way);
+    if carries(Part::Headers) {
         prop_assert_eq!(headers(&back, way), headers(&sent, way), "{:?}", way);
+    } else {
+        prop_assert!(headers(&back, way).is_empty(), "{:?}: {:?}", way, back.headers);
     }
     let about = is_about(got.expires_at, wanted.expires_at);
     prop_assert!(about, "{:?}: {:?} {:?}", way, got.expires_at, wanted.expires_at);
     (got.expires_at, wanted.expires_at) = (None, None);
-    // What a protocol does not say is left to the target.
-    if matches!(second, Protocol::Nats | Protocol::JetStream | Http) || got.durable.is_none() {
+    // What a protocol does not say is left to the target, which takes more care then.
+    if !second.carriage().carries(Part::Durable) || second == Protocol::JetStream {
         (got.durable, wanted.durable) = (None, None);
     }
     prop_assert_eq!(got, wanted, "{:?}", way);

@@ -26,6 +26,8 @@ pub use self::{
     sign::SignSettings,
 };
 
+use crate::carriage::REQUESTS;
+
 /// An HTTP client.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpClient;
@@ -67,7 +69,7 @@ impl Adapter for HttpClient {
     }
 
     fn target(_: &ClientConfig, _: &ClientTarget) -> TargetCapabilities {
-        TargetCapabilities { sends: true, confirms: true, replies: true, carries_headers: true }
+        TargetCapabilities { sends: true, confirms: true, replies: true, carries: &REQUESTS }
     }
 
     fn follows_address(_: &ClientConfig, target: &ClientTarget) -> bool {

@@ -42,6 +42,8 @@ use self::{
     stream::{Hub, StreamOutbound},
 };
 
+use crate::carriage::{EVENT_STREAM, REQUESTS};
+
 /// An HTTP listener.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpListener;
@@ -91,11 +93,12 @@ impl Adapter for HttpListener {
             acknowledges: true,
             refuses: true,
             replies: ReplyPath::Settlement,
+            brings: &REQUESTS,
         }
     }
 
     fn target(_: &ListenerConfig, _: &ListenerTarget) -> TargetCapabilities {
-        TargetCapabilities { sends: true, confirms: true, replies: false, carries_headers: false }
+        TargetCapabilities { sends: true, confirms: true, replies: false, carries: &EVENT_STREAM }
     }
 
     fn reconnects(_: &ListenerConfig, _: &Interest, _: &Interest) -> bool {

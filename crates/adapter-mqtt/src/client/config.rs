@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use transload_adapter::{
-    Secret,
+    Carriage, Secret,
     units::{ByteSize, HumanDuration},
 };
 use transload_tls::ClientTls;
+
+use crate::carriage::{MQTT_3_1_1, MQTT_5};
 
 /// A client of another MQTT broker.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -95,6 +97,15 @@ pub enum ProtocolVersion {
     /// MQTT 3.1.1.
     #[serde(rename = "3.1.1")]
     V311,
+}
+
+impl ProtocolVersion {
+    pub(super) fn carriage(self) -> &'static Carriage {
+        match self {
+            Self::V5 => &MQTT_5,
+            Self::V311 => &MQTT_3_1_1,
+        }
+    }
 }
 
 /// A topic filter to subscribe to.

@@ -108,6 +108,7 @@ impl Adapter for MqttClient {
                 ProtocolVersion::V5 => ReplyPath::Message,
                 ProtocolVersion::V311 => ReplyPath::None,
             },
+            brings: config.version.carriage(),
         }
     }
 
@@ -116,7 +117,7 @@ impl Adapter for MqttClient {
             sends: true,
             confirms: target.qos != Some(0),
             replies: config.version == ProtocolVersion::V5 || target.reply_topic.is_some(),
-            carries_headers: config.version == ProtocolVersion::V5,
+            carries: config.version.carriage(),
         }
     }
 

@@ -39,6 +39,7 @@ pub use self::{
     access::{Permission, hash_line},
     config::{CertificateUser, Config, Target},
 };
+use crate::carriage::LISTENER;
 
 /// How many messages may wait between all connections and the gateway. Behind them, connections wait in
 /// a line, with one message each: so this is how many of a flood a device's message waits for.
@@ -99,11 +100,12 @@ impl Adapter for MqttListener {
             acknowledges: true,
             refuses: false,
             replies: ReplyPath::Message,
+            brings: &LISTENER,
         }
     }
 
     fn target(_: &Config, _: &Target) -> TargetCapabilities {
-        TargetCapabilities { sends: true, confirms: true, replies: true, carries_headers: true }
+        TargetCapabilities { sends: true, confirms: true, replies: true, carries: &LISTENER }
     }
 
     fn reconnects(_: &Config, _: &Interest, _: &Interest) -> bool {

@@ -7,9 +7,9 @@ use transload_envelope::{Envelope, Outgoing};
 
 use super::script::{ConnectFault, Reaction, Script, SentMessage, Shared};
 use crate::{
-    Adapter, ConnectError, Context, Delivery, Destination, Endpoints, Inbound, Lint, Outbound,
-    Receipt, ReceiveError, Replies, ReplyPath, RequestError, SendError, Sent, SettlementQueue,
-    SettlementSender, SourceCapabilities, TargetCapabilities, settlement_channel,
+    Adapter, Carriage, ConnectError, Context, Delivery, Destination, Endpoints, Inbound, Lint,
+    Outbound, Receipt, ReceiveError, Replies, ReplyPath, RequestError, SendError, Sent,
+    SettlementQueue, SettlementSender, SourceCapabilities, TargetCapabilities, settlement_channel,
 };
 
 /// An adapter whose peer is a [`Script`].
@@ -105,6 +105,7 @@ impl Adapter for Fake {
                 (true, false) => ReplyPath::Settlement,
                 (true, true) => ReplyPath::Message,
             },
+            brings: &Carriage::EVERYTHING,
         }
     }
 
@@ -113,7 +114,7 @@ impl Adapter for Fake {
             sends: config.sends,
             confirms: config.confirms,
             replies: config.replies,
-            carries_headers: true,
+            carries: &Carriage::EVERYTHING,
         }
     }
 

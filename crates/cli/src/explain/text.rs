@@ -121,8 +121,9 @@ impl Text {
         let (guarantee, queue) = (said(output, "guarantee"), said(output, "queue"));
         let queue = format!("  {guarantee}; queue {}: {queue}", said(output, "destination"));
         self.line(&paint.dim(&queue));
-        if output["carries_headers"] == Value::Bool(false) {
-            self.line(&paint.dim("  this target carries no headers"));
+        let lost: Vec<_> = list(output, "lost").filter_map(Value::as_str).collect();
+        if !lost.is_empty() {
+            self.line(&format!("  {}: {}", paint.bad("cannot be carried"), lost.join(", ")));
         }
         self.changes(&output["changes"]);
     }

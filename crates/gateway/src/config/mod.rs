@@ -9,6 +9,7 @@
 //! - What is not in the file has its default here, so the rest of the gateway knows no defaults.
 
 mod adapters;
+mod carried;
 mod check;
 mod condition;
 mod deduplicate;
@@ -60,6 +61,7 @@ use self::{
     source::{FileId, Place, Sources},
 };
 pub use self::{
+    carried::{Notice, notices},
     environment::Environment,
     finding::{Finding, Report},
     fingerprint::Fingerprint,

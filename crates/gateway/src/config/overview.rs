@@ -5,11 +5,15 @@ use transload_adapter::{
     units::{ByteSize, HumanDuration},
 };
 
-use super::model::{Configuration, Guarantee, Reply, Route};
+use super::{
+    carried::notices,
+    model::{Configuration, Guarantee, Reply, Route},
+};
 use crate::limits::RouteLimits;
 
 /// What a configuration amounts to, for people: adapters and where they listen or connect, routes
-/// with sources, patterns, targets, guarantee and queue, and what the guarantees mean.
+/// with sources, patterns, targets, guarantee and queue, what the guarantees mean, and what is
+/// lost on the way.
 pub fn overview(configuration: &Configuration) -> String {
     let mut text = String::new();
     let adapters: Vec<_> = configuration
@@ -58,6 +62,14 @@ pub fn overview(configuration: &Configuration) -> String {
     }
     text.push('\n');
     write_rows(&mut text, &guarantees);
+    let losses: Vec<_> = notices(configuration)
+        .iter()
+        .map(|notice| vec![format!("  {}", notice.pair()), notice.sentence()])
+        .collect();
+    if !losses.is_empty() {
+        text.push_str("\nOn the way from one protocol to another (docs/SEMANTICS.md):\n");
+        write_rows(&mut text, &losses);
+    }
     text
 }
 

@@ -1,4 +1,5 @@
 use serde_json::{Map, Value as Json};
+use transload_adapter::Carriage;
 use transload_envelope::Text;
 
 use crate::{
@@ -48,7 +49,7 @@ pub(crate) struct TargetEntry {
     pub(crate) description: String,
     /// Its keys as they stand in the file, without secrets.
     pub(crate) keys: Map<String, Json>,
-    pub(crate) carries_headers: bool,
+    pub(crate) carries: &'static Carriage,
 }
 
 impl Directory {
@@ -82,7 +83,7 @@ impl Directory {
             route: number,
             description: to.target.description.clone(),
             keys: to.keys.clone(),
-            carries_headers: to.target.capabilities.carries_headers,
+            carries: to.target.capabilities.carries,
         }));
     }
 

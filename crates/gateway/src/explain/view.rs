@@ -1,6 +1,7 @@
 //! An explanation as JSON. The names are an interface, described in `docs/TESTING-RULES.md`.
 
 use serde_json::{Map, Value as Json, json};
+use transload_adapter::{Carriage, Part};
 use transload_envelope::Envelope;
 use transload_routing::{Considered, RuleSet, Values, Verdict};
 
@@ -194,11 +195,35 @@ fn output(directory: &Directory, original: &Envelope, output: &Output<'_>) -> Js
                 put("guarantee", json!(route.guarantee.as_str()));
                 put("queue", json!(route.queue));
             }
-            put("carries_headers", json!(target.carries_headers));
+            put("carries_headers", json!(target.carries.carries(Part::Headers)));
+            put("lost", lost(&sending.envelope, target.carries));
             put("message", Json::Object(message::message(&sending.envelope)));
             put("changes", Json::Object(changes(original, &sending.envelope)));
         }
         Err(reason) => put("dead_letter", json!(&**reason)),
     }
     Json::Object(view)
+}
+
+/// What this message has and the target cannot carry.
+fn lost(envelope: &Envelope, carries: &Carriage) -> Json {
+    let properties = envelope.properties();
+    let has = |part: &Part| match part {
+        // The one is a matter of the guarantee, the others are the gateway's own.
+        Part::Durable | Part::Hops | Part::Id => false,
+        Part::ContentType => properties.content_type.is_some(),
+        Part::ContentEncoding => properties.content_encoding.is_some(),
+        Part::Correlation => properties.correlation.is_some(),
+        Part::ReplyTo => properties.reply_to.is_some(),
+        Part::Expiry => properties.expires_at.is_some(),
+        Part::Retain => properties.retain,
+        Part::Priority => properties.priority.is_some(),
+        Part::Type => properties.kind.is_some(),
+        Part::Application => properties.app_id.is_some(),
+        Part::User => properties.user_id.is_some(),
+        Part::Timestamp => properties.timestamp.is_some(),
+        Part::Headers => !envelope.headers.is_empty(),
+    };
+    let lost = Part::ALL.into_iter().filter(|part| has(part) && !carries.carries(*part));
+    lost.map(|part| json!(part.name())).collect()
 }

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use transload_adapter::{
-    Adapter, ConnectError, Context, Endpoints, Lint, ReplyPath, Secret, SourceCapabilities,
-    TargetCapabilities, units::HumanDuration,
+    Adapter, Carriage, ConnectError, Context, Endpoints, Lint, ReplyPath, Secret,
+    SourceCapabilities, TargetCapabilities, units::HumanDuration,
 };
 
 /// Settings of [`Broker`].
@@ -106,6 +106,7 @@ impl Adapter for Broker {
             acknowledges: !config.careless,
             refuses: false,
             replies: ReplyPath::None,
+            brings: &Carriage::EVERYTHING,
         }
     }
 
@@ -114,7 +115,7 @@ impl Adapter for Broker {
             sends: true,
             confirms: !target.unconfirmed,
             replies: false,
-            carries_headers: true,
+            carries: &Carriage::EVERYTHING,
         }
     }
 
@@ -183,11 +184,17 @@ impl Adapter for Door {
             acknowledges: true,
             refuses: true,
             replies: ReplyPath::None,
+            brings: &Carriage::EVERYTHING,
         }
     }
 
     fn target(_: &DoorConfig, _: &DoorTarget) -> TargetCapabilities {
-        TargetCapabilities { sends: true, confirms: false, replies: false, carries_headers: true }
+        TargetCapabilities {
+            sends: true,
+            confirms: false,
+            replies: false,
+            carries: &Carriage::EVERYTHING,
+        }
     }
 
     async fn connect(
