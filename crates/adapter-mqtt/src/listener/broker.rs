@@ -418,20 +418,6 @@ impl Broker {
         });
     }
 
-    /// Publishes an answer to subscribers in a task of its own.
-    pub(super) fn publish_answer(self: &Arc<Self>, message: Arc<Message>) {
-        let Ok(permit) = Arc::clone(&self.alone).try_acquire_owned() else {
-            tracing::warn!(adapter = %self.context.name, "Too many answers wait, one was dropped.");
-            self.count(Event::MessageDropped, 1);
-            return;
-        };
-        let broker = Arc::clone(self);
-        self.context.tasks.spawn(async move {
-            broker.publish_local(&message).await;
-            drop(permit);
-        });
-    }
-
     /// Measures what waits in all queues, until the listener closes.
     pub(super) async fn measure(self: Arc<Self>) {
         loop {

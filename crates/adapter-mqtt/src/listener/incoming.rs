@@ -189,11 +189,11 @@ impl Incoming {
         }
     }
 
-    /// Applies a settlement; returns an answer and the message that it answers.
-    pub(super) fn settle(&mut self, settled: Settled) -> Option<(Envelope, Envelope)> {
+    /// Applies a settlement.
+    pub(super) fn settle(&mut self, settled: Settled) {
         let Settled { tag: Tag(tag), settlement, .. } = settled;
         let part = if tag % 2 == 0 { Part::Routes } else { Part::Sessions };
-        let pending = self.get(tag / 2)?;
+        let Some(pending) = self.get(tag / 2) else { return };
         match (part, settlement) {
             // The client that sent it has gone, and sends it again or never meant it to be safe.
             (Part::Routes, Settlement::Released { .. }) if pending.envelope.is_none() => {}
@@ -202,9 +202,10 @@ impl Incoming {
                 // Handing it over again takes a credit of its own.
                 pending.credit = None;
                 self.retries += 1;
-                return None;
+                return;
             }
-            (Part::Routes, Settlement::Accepted) => {
+            // Answers go out as messages of their own, and never with a settlement.
+            (Part::Routes, Settlement::Accepted | Settlement::Replied(_)) => {
                 pending.wanted = true;
                 pending.reason = Reason::SUCCESS;
             }
@@ -213,11 +214,6 @@ impl Incoming {
                 pending.reason = refusal_reason(refusal);
                 pending.full = refusal == Refusal::Full;
                 pending.text = Some(presentable(reason));
-            }
-            (Part::Routes, Settlement::Replied(reply)) => {
-                pending.wanted = true;
-                pending.open = pending.open.saturating_sub(1);
-                return Some((*reply, pending.envelope.take()?));
             }
             (Part::Sessions, Settlement::Released { .. }) => {
                 pending.reason = Reason::QUOTA_EXCEEDED;
@@ -231,7 +227,6 @@ impl Incoming {
             pending.envelope = None;
             pending.credit = None;
         }
-        None
     }
 
     /// The next acknowledgement that is due.

@@ -17,7 +17,7 @@ use rumqttc::{
     },
 };
 use tempfile::TempDir;
-use transload_adapter::{Event, store::Store};
+use transload_adapter::{Delivery, Event, SendError, Sent, Settlement, store::Store};
 use transload_delivery::MemoryStore;
 
 use crate::common::{
@@ -328,6 +328,33 @@ async fn a_session_is_its_users_also_after_a_restart() {
     listener.send("", outgoing("t", b"x")).await.unwrap();
     let (mut client, _) = connect(&listener, v5_persistent("device", false), one()).await;
     client.message().await;
+}
+
+#[tokio::test]
+async fn an_answer_goes_only_where_its_asker_may_read_or_write() {
+    let (_users, mut listener) = places().await;
+    let (mut two, _) = connect(&listener, v5_connect("two"), Some(login("two", "2"))).await;
+    two.listen("devices/two/#", QoS::AtLeastOnce).await;
+    let (mut one, _) = connect(&listener, v5_connect("one"), Some(login("one", "1"))).await;
+    one.listen("devices/one/#", QoS::AtLeastOnce).await;
+    for (topic, packet_id) in [("devices/two/x", 1), ("devices/one/x", 2)] {
+        let properties =
+            v5::PublishProperties { response_topic: Some(topic.into()), ..Default::default() };
+        let publish = v5_publish("gateway/one", QoS::AtLeastOnce, packet_id, b"?");
+        one.send(Packet::Publish(v5::Publish { properties: Some(properties), ..publish })).await;
+        let Delivery { envelope, receipt } = listener.receive().await;
+        let outbound = listener.endpoints.outbound.as_ref().unwrap();
+        let sent = outbound.answer(&envelope, &envelope.clone()).await;
+        if topic.starts_with("devices/one") {
+            assert_eq!(sent.unwrap(), Sent::Confirmed);
+            assert_eq!(&one.message().await.topic[..], topic.as_bytes());
+        } else {
+            assert!(matches!(sent, Err(SendError::Rejected { .. })), "{sent:?}");
+        }
+        receipt.settle(Settlement::Accepted);
+        assert_eq!(one.puback().await.reason, PubAckReason::Success);
+    }
+    two.nothing().await;
 }
 
 #[tokio::test]

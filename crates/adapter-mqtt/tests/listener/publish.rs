@@ -9,7 +9,7 @@ use rumqttc::{
         v5::{self, DisconnectReasonCode, Packet, PubAckReason, PubRecReason},
     },
 };
-use transload_adapter::{Delivery, Event, Refusal, Settlement};
+use transload_adapter::{Delivery, Event, Refusal, Sent, Settlement};
 use transload_envelope::{MessageId, Value};
 
 use crate::common::{V4, V5, connect_properties, start, until, v4_connect, v5_connect, v5_publish};
@@ -373,8 +373,11 @@ async fn an_answer_goes_to_the_response_topic() {
     let publish = v5_publish("gateway/a", QoS::AtLeastOnce, 1, b"question");
     client.send(Packet::Publish(v5::Publish { properties: Some(properties), ..publish })).await;
     let Delivery { envelope, receipt } = listener.receive().await;
-    let answer = transload_envelope::Envelope::new(envelope.origin.clone(), &b"answer"[..]);
-    receipt.settle(Settlement::Replied(Box::new(answer)));
+    let mut answer = transload_envelope::Envelope::new(envelope.origin.clone(), &b"answer"[..]);
+    answer.properties_mut().correlation.clone_from(&envelope.properties().correlation);
+    let outbound = listener.endpoints.outbound.as_ref().unwrap();
+    assert_eq!(outbound.answer(&envelope, &answer).await.unwrap(), Sent::Confirmed);
+    receipt.settle(Settlement::Accepted);
     let (mut acknowledged, mut answered) = (false, false);
     for _ in 0..2 {
         match client.recv().await {

@@ -5,7 +5,7 @@ use transload_adapter::{
     Delivery, Event, Receipt, Settlement,
     store::{Append, AppendTo, SettleOn},
 };
-use transload_envelope::{Envelope, Text, Timestamp};
+use transload_envelope::{Text, Timestamp};
 
 use super::{Connection, End, handshake::TOPIC_ALIAS_MAX};
 use crate::{
@@ -273,37 +273,10 @@ impl Connection {
     /// Settlements have come.
     pub(super) fn on_settled(&mut self) -> Result<(), End> {
         for settled in std::mem::take(&mut self.settled) {
-            if let Some((reply, request)) = self.claim.state.incoming.settle(settled) {
-                self.answer(reply, &request);
-            }
+            self.claim.state.incoming.settle(settled);
         }
         self.dispatch_stalled();
         self.acknowledge()
-    }
-
-    /// Publishes the answer of a route under the request's Response Topic.
-    fn answer(&self, mut reply: Envelope, request: &Envelope) {
-        let Some(topic) = request.properties().reply_to.clone() else {
-            tracing::debug!(address = %request.address, "An answer was not asked for.");
-            return;
-        };
-        // An answer goes where its asker may read or write, not to whom it would like to reach.
-        let permit = &self.client.permit;
-        let may = permit.may_receive(&topic) || permit.may_publish(&topic);
-        if topic::is_reserved(&topic) || !may {
-            self.broker.count(Event::MessageRefused, 1);
-            return;
-        }
-        if reply.properties().correlation.is_none() && request.properties().correlation.is_some() {
-            reply.properties_mut().correlation.clone_from(&request.properties().correlation);
-        }
-        match mapping::from_envelope(&reply, topic, QoS::AtLeastOnce, false) {
-            Ok(message) => self.broker.publish_answer(Arc::new(message)),
-            Err(error) => {
-                tracing::warn!(%error, "An answer cannot be published.");
-                self.broker.count(Event::MessageRefused, 1);
-            }
-        }
     }
 
     /// Writes the acknowledgements that are due.
