@@ -6,6 +6,8 @@
 //!   gateway that hangs, while a closed connection lets it try another address or come back later.
 //! - A failing `accept` (no file descriptors left, a peer that vanished) never ends the loop and
 //!   never spins: the loop waits and tries again.
+//! - A peer that is gone without a word is noticed by the system within minutes, whatever the protocol
+//!   asks itself.
 //! - A TLS handshake runs in the task of its own connection and within a time, so one slow peer
 //!   holds up nobody.
 //! - Each connection is one task of the tracker that the caller owns; the loop ends with the stop
@@ -15,6 +17,7 @@ mod bind;
 mod places;
 mod serve;
 mod stream;
+mod tcp;
 mod tls;
 
 pub use self::{

@@ -8,6 +8,7 @@ use crate::{
     bind::Bound,
     places::{Place, Places},
     stream::Stream,
+    tcp,
     tls::{ClientIdentity, Tls},
 };
 
@@ -89,9 +90,9 @@ fn admit<S: Serve>(settings: &Settings, server: &Arc<S>, tcp: TcpStream, peer: S
         Ok(place) => place,
         Err(why) => return server.refused(peer, &why),
     };
-    if let Err(error) = tcp.set_nodelay(true) {
+    if let Err(error) = tcp::prepare(&tcp) {
         // Only a socket that is gone refuses this; its first read tells the same.
-        debug!(%error, %peer, "TCP_NODELAY was not set.");
+        debug!(%error, %peer, "A connection was not prepared.");
     }
     let server = Arc::clone(server);
     match settings.tls.clone() {
@@ -129,6 +130,7 @@ fn concerns_one_peer(error: &io::Error) -> bool {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use rustix::net::sockopt;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
@@ -153,6 +155,46 @@ mod tests {
 
     async fn echoes(stream: &mut TcpStream) -> bool {
         stream.write_all(b"x").await.is_ok() && matches!(stream.read(&mut [0; 1]).await, Ok(1))
+    }
+
+    /// Tells of one connection how the system is to treat it.
+    struct Inspect(tokio::sync::mpsc::Sender<(bool, Duration, Duration, u32)>);
+
+    impl Serve for Inspect {
+        async fn serve(self: Arc<Self>, connection: Connection) {
+            let Stream::Tcp(tcp) = &connection.stream else { panic!("there is no TLS") };
+            let idle = sockopt::tcp_keepidle(tcp).unwrap();
+            let interval =
+                sockopt::tcp_keepintvl(tcp).unwrap() * sockopt::tcp_keepcnt(tcp).unwrap();
+            let unacknowledged = sockopt::tcp_user_timeout(tcp).unwrap();
+            let asks = sockopt::socket_keepalive(tcp).unwrap();
+            self.0.send((asks, idle, interval, unacknowledged)).await.unwrap();
+        }
+
+        fn refused(&self, _: SocketAddr, _: &Refused) {}
+    }
+
+    /// That a peer falls silent without a word cannot be made to happen on one machine; that the
+    /// system looks for it can be seen.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn the_system_looks_for_peers_that_are_gone() {
+        let bound = Bound::new("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let _client = TcpStream::connect(bound.address()).await.unwrap();
+        let (sender, mut seen) = tokio::sync::mpsc::channel(1);
+        let settings = Settings {
+            places: Places::new(1, 1),
+            tls: None,
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        };
+        settings.tasks.spawn(super::serve(bound, settings.clone(), Arc::new(Inspect(sender))));
+        let seen = tokio::time::timeout(Duration::from_secs(5), seen.recv()).await.unwrap();
+        let minute = Duration::from_mins(1);
+        assert_eq!(seen, Some((true, minute, minute, 180_000)));
+        settings.stop.cancel();
+        settings.tasks.close();
+        settings.tasks.wait().await;
     }
 
     #[tokio::test]
