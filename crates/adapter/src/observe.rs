@@ -9,13 +9,11 @@ pub enum Event {
     ConnectionClosed,
     /// A peer was turned away: limit, authentication, protocol.
     ConnectionRefused,
-    /// A peer's password or token was wrong.
-    LoginFailed,
     /// A peer was not given a subscription: not allowed, or too many.
     SubscriptionRefused,
     /// A peer broke its protocol.
     ProtocolError,
-    /// A peer that is connected may not do what it asks for: no good credential, no good signature, no
+    /// A peer may not log in, or not do what it asks for: no good credential, no good signature, no
     /// permission.
     AccessDenied,
     /// A message was turned away before any rule saw it: too large, wrong type, not allowed.

@@ -491,11 +491,10 @@ impl DeliveryObserver for DestinationMetrics {
     }
 }
 
-const EVENTS: [Event; 12] = [
+const EVENTS: [Event; 11] = [
     Event::ConnectionOpened,
     Event::ConnectionClosed,
     Event::ConnectionRefused,
-    Event::LoginFailed,
     Event::SubscriptionRefused,
     Event::ProtocolError,
     Event::AccessDenied,
@@ -511,7 +510,6 @@ fn event_name(event: Event) -> &'static str {
         Event::ConnectionOpened => "connection_opened",
         Event::ConnectionClosed => "connection_closed",
         Event::ConnectionRefused => "connection_refused",
-        Event::LoginFailed => "login_failed",
         Event::SubscriptionRefused => "subscription_refused",
         Event::ProtocolError => "protocol_error",
         Event::AccessDenied => "access_denied",

@@ -122,7 +122,7 @@ async fn only_the_right_password_lets_in() {
         let (_, answer) = connect_v4(&listener, login).await;
         assert_eq!(answer, code);
     }
-    until("the counts", || listener.count(Event::LoginFailed) == 4).await;
+    until("the counts", || listener.count(Event::AccessDenied) == 6).await;
 }
 
 #[tokio::test]

@@ -48,8 +48,9 @@ pub(super) async fn connect(broker: &Arc<Broker>, mut io: Io, peer: &Peer) -> Op
     broker.count(Event::ConnectionRefused, 1);
     if let Some((version, fault)) = refused {
         tracing::info!(peer = %peer.address, %fault, "A client was refused.");
-        let failed = fault.reason == Reason::BAD_USER_NAME_OR_PASSWORD;
-        broker.count(Event::LoginFailed, failed.into());
+        let denied =
+            [Reason::BAD_USER_NAME_OR_PASSWORD, Reason::NOT_AUTHORIZED].contains(&fault.reason);
+        broker.count(Event::AccessDenied, denied.into());
         let refusal = ConnAck::refusal(fault);
         codec::connack(io.output.buffer(), version, &refusal);
         // A peer that does not read its refusal is closed all the same.
