@@ -1,5 +1,7 @@
 //! Values of the file as JSON.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value as Json, json};
 use toml::de::{DeTable, DeValue};
 
@@ -43,6 +45,34 @@ pub(super) fn settings(
         (key.get_ref().to_string(), shown)
     });
     entries.collect()
+}
+
+/// The same for a value that no schema describes: secrets are known by their keys only.
+pub(super) fn written(
+    value: &toml::Spanned<DeValue<'_>>,
+    expanded: &dyn Fn(usize) -> bool,
+) -> Json {
+    match value.get_ref() {
+        DeValue::String(text)
+            if expanded(value.span().start) || password_in_url(text).is_some() =>
+        {
+            json!("***")
+        }
+        DeValue::Table(table) => {
+            let entry = |(key, value): (&toml::Spanned<Cow<'_, str>>, _)| {
+                let secret = is_secret_key(key.get_ref());
+                let shown = if secret { json!("***") } else { written(value, expanded) };
+                (key.get_ref().to_string(), shown)
+            };
+            Json::Object(table.iter().map(entry).collect())
+        }
+        DeValue::Array(list) => list.iter().map(|element| written(element, expanded)).collect(),
+        DeValue::String(_)
+        | DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_) => json(value.get_ref()),
+    }
 }
 
 fn setting(

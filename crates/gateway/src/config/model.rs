@@ -158,6 +158,8 @@ pub struct Route {
     pub stop: bool,
     /// What is made of a message before it goes to the targets.
     pub shape: Shape,
+    /// The shape as it stands in the file, without secrets; to be shown.
+    pub shape_shown: Option<Json>,
     /// Its targets; at least one.
     pub to: Vec<RouteTarget>,
     /// How much it takes of what it wants.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use serde::Deserialize;
+use serde_json::Value as Json;
 use toml::{
     Spanned,
     de::{DeValue, Deserializer},
@@ -15,6 +16,7 @@ use super::{
     adapters::{Adapters, NAME_BYTES_MAX},
     check::{Check, from_lint},
     finding::Finding,
+    json,
     lanes::Ordering,
     model::{Route, RouteTarget, UNROUTED, WhenFull},
     recover,
@@ -80,6 +82,8 @@ impl<'a> Check<'a> {
         let whole = Place { file, span: table.span() };
         let to = table.get_mut().remove("to");
         let shape = table.get_mut().remove("shape");
+        let expanded = |at| self.expanded.contains(&(file, at));
+        let shown = shape.as_ref().map(|shape| json::written(shape, &expanded));
         let mut recovered = recover::read(&mut table, &["to", "shape"], |table| {
             RouteKeys::deserialize(Deserializer::from(table.clone()))
         });
@@ -133,6 +137,7 @@ impl<'a> Check<'a> {
             patterns,
             when,
             shape,
+            shown,
             targets: targets?,
             ordering,
         };
@@ -253,7 +258,8 @@ impl<'a> Check<'a> {
     ) -> Option<Declared> {
         let (guarantee, queue) = self.promise(file, &parts, keys, adapters)?;
         let reply = self.reply(file, &parts, keys, adapters);
-        let Parts { name, place, from, patterns, when, shape, targets, ordering, .. } = parts;
+        let Parts { name, place, from, patterns, when, shape, shown, targets, ordering, .. } =
+            parts;
         let patterns: Vec<_> = patterns.into_iter().map(|(pattern, _)| pattern).collect();
         let limits = self.limits(file, keys, &patterns, guarantee);
         let mut templates = Vec::new();
@@ -291,6 +297,7 @@ impl<'a> Check<'a> {
             fallback: keys.fallback,
             stop: keys.stop,
             shape,
+            shape_shown: shown,
             to,
             limits,
             guarantee,
@@ -319,6 +326,8 @@ pub(super) struct Parts {
     /// Its condition.
     pub(super) when: Option<When>,
     pub(super) shape: Shape,
+    /// Its shape, as it may be shown.
+    pub(super) shown: Option<Json>,
     pub(super) targets: Vec<DeclaredTarget>,
     pub(super) ordering: Ordering,
 }

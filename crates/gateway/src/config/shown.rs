@@ -59,6 +59,7 @@ fn route(configuration: &Configuration, route: &Route) -> Value {
         "match": route.patterns.iter().map(Pattern::as_str).collect::<Vec<_>>(),
         "fallback": route.fallback,
         "stop": route.stop,
+        "shape": route.shape_shown,
         "to": to.collect::<Vec<_>>(),
         "guarantee": route.guarantee.as_str(),
         "when_full": route.when_full.as_str(),

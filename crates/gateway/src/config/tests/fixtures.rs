@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use schemars::JsonSchema;
@@ -25,6 +25,21 @@ pub(super) struct BrokerConfig {
     /// Whether it waits for acknowledgements.
     #[serde(default)]
     careless: bool,
+    /// Further ways to log in.
+    #[serde(default)]
+    logins: Vec<Login>,
+    /// What is said with each request.
+    #[serde(default)]
+    fields: BTreeMap<String, Secret>,
+}
+
+/// A way to log in.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only the reading matters")]
+pub(super) struct Login {
+    /// What is said.
+    word: Secret,
 }
 
 /// A queue to consume.

@@ -1,5 +1,7 @@
 use std::fs;
 
+use serde_json::json;
+
 use super::{check, environment, findings, registry};
 use crate::config::load;
 
@@ -40,11 +42,34 @@ fn passwords_in_the_file_are_not_shown() {
         "url = \"http://user:Passw0rd@host\"",
         "url = \"http://Passw0rd@host\"",
         "url = \"broker://h\"\npassword = [\"Passw0rd\"]",
+        "url = \"user:Passw0rd@host\"",
+        "url = \"broker://h\"\npassword = \"Passw0rd\"\npassword = \"Passw0rd\"",
+        "url = \"broker://h\"\nlogins = \"Passw0rd\"",
+        "url = \"broker://h\"\nlogins = [\"Passw0rd\"]",
+        "url = \"broker://h\"\nlogins = [{ word = \"Passw0rd\", x = 1 }]",
+        "url = \"broker://h\"\nfields = { \"x\" = \"Passw0rd\", y = 1 }",
     ] {
         let text = shown(&format!("[adapters.b]\nkind = \"broker\"\n{line}\n"));
         assert!(text.contains("error: "), "{text}");
         assert!(!text.contains("Passw0rd"), "{text}");
     }
+}
+
+#[test]
+fn a_shape_is_shown_without_its_secrets() {
+    let loaded = check(
+        "[adapters.a]\nkind = \"broker\"\nurl = \"broker://h\"\n\
+         [adapters.b]\nkind = \"broker\"\nurl = \"broker://h\"\n\
+         [[route]]\nname = \"r\"\nfrom = \"a\"\nmatch = \"#\"\n\
+         shape = { set.header = { site = \"north\", token = \"Passw0rd\", host = \"${HOST}\" } }\n\
+         to = { adapter = \"b\", exchange = \"x\", shape = [{ set.header.n = \"1\" }] }\n",
+    );
+    assert_eq!(findings(&loaded), [""; 0]);
+    let shown = crate::config::shown(&loaded.configuration.unwrap());
+    let route = &shown["routes"][0];
+    let headers = json!({ "site": "north", "token": "***", "host": "***" });
+    assert_eq!(route["shape"], json!({ "set": { "header": headers } }));
+    assert_eq!(route["to"][0]["shape"], json!([{ "set": { "header": { "n": "1" } } }]));
 }
 
 #[test]
