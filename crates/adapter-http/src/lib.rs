@@ -19,8 +19,6 @@ mod secrets;
 #[cfg(test)]
 mod testing;
 
-#[cfg(feature = "testing")]
-pub use self::round_trip::round_trip;
 pub use self::{
     carriage::{EVENT_STREAM, REQUESTS},
     client::{
@@ -32,3 +30,5 @@ pub use self::{
         RateLimitSettings, SchemeName, StreamSettings, VerifySettings,
     },
 };
+#[cfg(feature = "testing")]
+pub use self::{listener::fuzz, round_trip::round_trip};

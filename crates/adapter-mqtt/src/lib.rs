@@ -10,6 +10,8 @@
 mod carriage;
 mod client;
 mod codec;
+#[cfg(feature = "testing")]
+pub mod fuzz;
 mod listener;
 mod mapping;
 mod message;

@@ -202,7 +202,9 @@ fn toml_examples(text: &str) -> Vec<(usize, String)> {
 fn the_tests_that_the_page_on_security_names_exist() {
     let page = fs::read_to_string(repository().join("docs/SECURITY.md")).unwrap();
     let mut sources = String::new();
-    read_sources(&repository().join("crates"), &mut sources);
+    for folder in ["crates", "integration-tests/tests"] {
+        read_sources(&repository().join(folder), &mut sources);
+    }
     let names = page.split('`').skip(1).step_by(2).filter(|name| {
         let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
         let metric = name.starts_with("transload_");

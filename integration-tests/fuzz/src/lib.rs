@@ -5,6 +5,9 @@ mod texts;
 use transload_adapter::Registry;
 use transload_gateway::config::{load_text, overview};
 
+pub use transload_adapter_http::fuzz::request as http;
+pub use transload_adapter_mqtt::fuzz::packets as mqtt;
+
 pub use self::texts::{expression, pattern, template};
 
 /// A rules file, checked and shown.

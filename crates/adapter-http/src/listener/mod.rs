@@ -5,6 +5,8 @@ mod answer;
 mod body;
 mod busy;
 mod config;
+#[cfg(feature = "testing")]
+pub mod fuzz;
 mod inbound;
 mod inflate;
 mod request;
