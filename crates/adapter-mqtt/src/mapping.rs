@@ -21,18 +21,19 @@
 //! | headers | the other user properties, in order, with repeats | none |
 //!
 //! The names do not meet the bare attribute names of CloudEvents (`id`, `type`, `source`, `time`
-//! …). With `specversion`, a message is an event in binary mode: its user properties that can be
-//! attributes are headers `ce-…`, and its source and id are the id of a message that has no other. A property whose value does not read as what its name says
-//! stays a header too, so nothing is lost. Header values that are no text become text: numbers and
+//! …). With `specversion`, a message is an event in binary mode (see [`event`]). A property whose value
+//! does not read as what its name says stays a header too, so nothing is lost. Header values that are no text become text: numbers and
 //! truth values in their JSON form, timestamps in milliseconds, bytes in base64 behind
 //! `base64:` where they are no UTF-8, lists and maps as JSON.
+
+mod event;
 
 use std::{fmt::Write, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
 use transload_envelope::{
-    Envelope, Header, MessageId, Origin, Properties, Text, Timestamp, Value, cloudevents,
+    Envelope, MessageId, Origin, Properties, Text, Timestamp, Value, cloudevents,
 };
 
 use crate::{
@@ -42,7 +43,6 @@ use crate::{
 
 const MESSAGE_ID: Text = Text::from_static("message-id");
 const CONTENT_ENCODING: Text = Text::from_static("content-encoding");
-const PRIORITY: Text = Text::from_static("priority");
 const MESSAGE_TYPE: Text = Text::from_static("message-type");
 const APP_ID: Text = Text::from_static("app-id");
 const USER_ID: Text = Text::from_static("user-id");
@@ -63,6 +63,7 @@ pub(crate) fn to_envelope(message: &Message, origin: impl Into<Arc<Origin>>) -> 
     let mut envelope = Envelope::new(origin, message.payload.clone());
     let mut id_taken = false;
     if let Some(sent) = message.properties.as_deref() {
+        let is_event = event::is_event(&sent.user);
         properties.content_type.clone_from(&sent.content_type);
         properties.correlation.clone_from(&sent.correlation);
         properties.reply_to.clone_from(&sent.response_topic);
@@ -71,30 +72,15 @@ pub(crate) fn to_envelope(message: &Message, origin: impl Into<Arc<Origin>>) -> 
                 // The first one counts, and an empty one identifies nothing.
                 envelope.id = MessageId::from_source(value.clone());
                 id_taken = true;
-            } else if !take_known(name, value, &mut envelope, &mut properties) {
+            } else if !take_known((name, value), is_event, &mut envelope, &mut properties) {
                 envelope.headers.push(name.clone(), value.clone());
             }
         }
-    }
-    if envelope.headers.get("specversion").is_some() {
-        take_event(&mut envelope, id_taken);
+        if is_event {
+            event::take(&mut envelope, id_taken);
+        }
     }
     envelope.with_properties(properties)
-}
-
-/// Gives the attributes of an event their canonical names.
-fn take_event(envelope: &mut Envelope, has_id: bool) {
-    let canonical = |header: &Header| {
-        let mut header = header.clone();
-        if cloudevents::is_attribute_name(&header.name) {
-            header.name = cloudevents::header(&header.name);
-        }
-        header
-    };
-    envelope.headers = envelope.headers.iter().map(canonical).collect();
-    if let Some(id) = cloudevents::message_id(&envelope.headers).filter(|_| !has_id) {
-        envelope.id = id;
-    }
 }
 
 /// Makes an envelope that keeps every user property as a header, for other clients of the same
@@ -146,8 +132,8 @@ pub(crate) fn from_envelope_verbatim(
 /// Reads one user property that stands for something in the envelope; not when it is a repeat, or
 /// does not read as what it stands for.
 fn take_known(
-    name: &Text,
-    value: &Text,
+    (name, value): (&Text, &Text),
+    is_event: bool,
     envelope: &mut Envelope,
     properties: &mut Properties,
 ) -> bool {
@@ -168,7 +154,9 @@ fn take_known(
         "message-type" => text(&mut properties.kind, value),
         "app-id" => text(&mut properties.app_id, value),
         "user-id" => text(&mut properties.user_id, value),
-        "priority" => parsed(&mut properties.priority, canonical(value)),
+        known if known == event::priority(is_event) => {
+            parsed(&mut properties.priority, canonical(value))
+        }
         "timestamp-ms" => {
             let time = canonical(value).map(|unix_ms| Timestamp { unix_ms });
             parsed(&mut properties.timestamp, time)
@@ -215,17 +203,21 @@ pub(crate) fn from_envelope(
     user.push((MESSAGE_ID, envelope.id.as_text().clone()));
     let mut add = |name: Text, value: Option<Text>| user.extend(value.map(|value| (name, value)));
     add(CONTENT_ENCODING, known.content_encoding.clone());
-    add(PRIORITY, known.priority.map(|priority| priority.to_string().into()));
+    let is_event = cloudevents::is_event(&envelope.headers);
+    let priority = Text::from_static(event::priority(is_event));
+    add(priority, known.priority.map(|priority| priority.to_string().into()));
     add(MESSAGE_TYPE, known.kind.clone());
     add(APP_ID, known.app_id.clone());
     add(USER_ID, known.user_id.clone());
     add(TIMESTAMP, known.timestamp.map(|time| time.unix_ms.to_string().into()));
     add(HOPS, (envelope.hops > 0).then(|| envelope.hops.to_string().into()));
-    let is_event = cloudevents::is_event(&envelope.headers);
     for header in &envelope.headers {
-        let attribute = cloudevents::attribute(&header.name).filter(|_| is_event);
-        let name = attribute.map_or_else(|| header.name.clone(), Text::from);
-        user.push((name, value_text(&header.value)));
+        let name = if is_event {
+            event::written(header, &envelope.headers)
+        } else {
+            Some(header.name.clone())
+        };
+        user.extend(name.map(|name| (name, value_text(&header.value))));
     }
     for (name, value) in &user {
         check_text(name, "the name of a header")?;

@@ -205,22 +205,61 @@ fn what_mqtt_cannot_carry_is_said() {
     }
 }
 
-#[test]
-fn an_event_is_known_by_its_version_and_has_bare_names_here() {
-    let user = |pairs: &[(&'static str, &'static str)]| -> Vec<(Text, Text)> {
-        pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
-    };
-    let message = |pairs| Message {
+fn with_user(pairs: &[(&'static str, &'static str)]) -> Message {
+    let user = pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+    Message {
         topic: "a".into(),
         payload: Bytes::new(),
         qos: QoS::AtLeastOnce,
         retain: false,
         expires_at: None,
-        properties: Some(Box::new(MessageProperties {
-            user: user(pairs),
-            ..MessageProperties::default()
-        })),
+        properties: Some(Box::new(MessageProperties { user, ..MessageProperties::default() })),
+    }
+}
+
+/// The user properties of an envelope behind the id of the message.
+fn user_of(envelope: &Envelope) -> Vec<(Text, Text)> {
+    let message = from_envelope(envelope, "a".into(), QoS::AtLeastOnce, false).unwrap();
+    message.properties.unwrap().user.split_off(1)
+}
+
+#[test]
+fn attributes_of_an_event_are_told_from_what_has_the_same_name() {
+    let event = with_user(&[
+        ("specversion", "1.0"),
+        ("priority", "7"),
+        ("traceparent", "00-a-b-01"),
+        ("transload-priority", "3"),
+    ]);
+    let mut envelope = to_envelope(&event, origin(&event.topic));
+    assert_eq!(envelope.properties().priority, Some(3));
+    let headers: Vec<_> = envelope.headers.iter().map(|header| &*header.name).collect();
+    assert_eq!(headers, ["ce-specversion", "ce-priority", "traceparent", "ce-traceparent"]);
+    // The gateway puts its own span in between.
+    envelope.headers.set("traceparent", "00-a-c-01");
+    let pairs = |pairs: &[(&'static str, &'static str)]| -> Vec<(Text, Text)> {
+        pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
     };
+    let expected = [
+        ("transload-priority", "3"),
+        ("specversion", "1.0"),
+        ("priority", "7"),
+        ("traceparent", "00-a-c-01"),
+    ];
+    assert_eq!(user_of(&envelope), pairs(&expected));
+    // An attribute that nothing else stands for is written.
+    envelope.headers.remove("traceparent");
+    assert_eq!(user_of(&envelope)[3], ("traceparent".into(), "00-a-b-01".into()));
+
+    let plain = with_user(&[("priority", "7"), ("transload-priority", "3")]);
+    let envelope = to_envelope(&plain, origin(&plain.topic));
+    assert_eq!(envelope.properties().priority, Some(7));
+    assert_eq!(user_of(&envelope), pairs(&[("priority", "7"), ("transload-priority", "3")]));
+}
+
+#[test]
+fn an_event_is_known_by_its_version_and_has_bare_names_here() {
+    let message = with_user;
     let event = message(&[
         ("specversion", "1.0"),
         ("id", "A234"),
