@@ -115,6 +115,23 @@ async fn nats_is_reached_by_certificates() {
 }
 
 #[tokio::test]
+async fn a_server_without_tls_is_not_spoken_to_where_tls_is_asked_for() {
+    let site = Site::new();
+    let broker = Nats::start().await;
+    let tls = format!("tls = {{ ca_file = '{}' }}\ntoken = 'for TLS only'", site.broker.ca);
+    let adapters = client("nats", "nats", &broker.url(), &tls)
+        + &client("plain", "nats", &broker.url(), "")
+        + &client("scheme", "nats", &broker.url().replace("nats:", "tls:"), &tls);
+    let (gateway, _) = gateway("\"nats\"", &adapters).await;
+    gateway.until_up("plain").await;
+    for name in ["nats", "scheme"] {
+        // It began a handshake, and what came back was none.
+        let reason = reason(&gateway, name).await;
+        assert!(reason.contains("InvalidContentType"), "{reason}");
+    }
+}
+
+#[tokio::test]
 async fn mosquitto_is_reached_by_certificates() {
     let site = Site::new();
     let mut broker = Mosquitto::absent();
