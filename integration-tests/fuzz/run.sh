@@ -17,8 +17,14 @@ flags="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4"
 flags+=" -Cllvm-args=-sanitizer-coverage-inline-8bit-counters"
 flags+=" -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares"
 flags+=" -Cdebug-assertions -Coverflow-checks=yes -Ccodegen-units=1 --cfg fuzzing"
+case "$target" in
+  configuration) feature=rules ;;
+  pattern | template | expression) feature=texts ;;
+  *) feature="$target" ;;
+esac
 # A triple keeps the flags away from build scripts, which are not linked with libFuzzer.
-RUSTFLAGS="$flags" cargo build --quiet --release --target "$triple" --bin "$target"
+RUSTFLAGS="$flags" cargo build --quiet --release --target "$triple" --bin "$target" \
+  --features "$feature"
 
 mkdir -p "found/$target"
 exec "target/$triple/release/$target" "found/$target" "corpus/$target" \

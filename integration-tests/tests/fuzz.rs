@@ -1,13 +1,16 @@
 //! The entry points of the fuzz targets, over their corpus and over changes of it. The same changes in
-//! every run; the fuzz targets are there for others.
+//! every run, unless `TRANSLOAD_FUZZ_ROUNDS` asks for more and others.
 
 #![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[expect(unreachable_pub, reason = "the fuzz targets share the file")]
-#[path = "../fuzz/src/lib.rs"]
-mod entries;
+#[path = "../fuzz/src/rules.rs"]
+mod rules;
+#[expect(unreachable_pub, reason = "the fuzz targets share the file")]
+#[path = "../fuzz/src/texts.rs"]
+mod texts;
 
-use std::{fs, path::Path};
+use std::{env, fs, path::Path};
 
 /// Runs an entry point with the files of its corpus, and with changes of each.
 fn run(name: &str, changes: usize, target: impl Fn(&[u8])) {
@@ -16,13 +19,24 @@ fn run(name: &str, changes: usize, target: impl Fn(&[u8])) {
     let mut inputs: Vec<Vec<u8>> = files.map(|path| fs::read(path).unwrap()).collect();
     inputs.sort();
     assert!(!inputs.is_empty(), "{name} has no corpus");
-    let mut random = fastrand::Rng::with_seed(7);
+    let rounds = rounds();
+    let seed = if rounds.is_some() { fastrand::u64(..) } else { 7 };
+    eprintln!("{name}: seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut runs = 0_usize;
     for input in &inputs {
         target(input);
-        for _ in 0..changes {
+        for _ in 0..rounds.unwrap_or(1) * changes {
             target(&changed(input, &inputs, &mut random));
+            runs += 1;
         }
     }
+    eprintln!("{name}: {runs} changed inputs");
+}
+
+#[expect(clippy::disallowed_methods, reason = "a longer run is asked for by whoever runs the test")]
+fn rounds() -> Option<usize> {
+    env::var("TRANSLOAD_FUZZ_ROUNDS").ok()?.parse().ok()
 }
 
 /// The input with parts taken out, doubled, made other bytes, or replaced by parts of other inputs.
@@ -54,22 +68,22 @@ fn run_text(name: &str, changes: usize, target: fn(&str)) {
 
 #[test]
 fn packets_of_mqtt() {
-    run("mqtt", 3_000, entries::mqtt);
+    run("mqtt", 3_000, transload_adapter_mqtt::fuzz::packets);
 }
 
 #[test]
 fn requests_of_http() {
-    run("http", 1_000, entries::http);
+    run("http", 1_000, transload_adapter_http::fuzz::request);
 }
 
 #[test]
 fn rules_files() {
-    run_text("configuration", 60, entries::configuration);
+    run_text("configuration", 60, rules::configuration);
 }
 
 #[test]
 fn patterns_templates_and_expressions() {
-    run_text("pattern", 50, entries::pattern);
-    run_text("template", 50, entries::template);
-    run_text("expression", 50, entries::expression);
+    run_text("pattern", 50, texts::pattern);
+    run_text("template", 50, texts::template);
+    run_text("expression", 50, texts::expression);
 }

@@ -1,3 +1,6 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|text: &str| transload_fuzz::configuration(text));
+#[path = "../src/rules.rs"]
+mod rules;
+
+libfuzzer_sys::fuzz_target!(|text: &str| rules::configuration(text));

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| transload_fuzz::http(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| transload_adapter_http::fuzz::request(bytes));

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| transload_fuzz::mqtt(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| transload_adapter_mqtt::fuzz::packets(bytes));

@@ -1,3 +1,7 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|text: &str| transload_fuzz::template(text));
+#[allow(dead_code, reason = "the other targets share the file")]
+#[path = "../src/texts.rs"]
+mod texts;
+
+libfuzzer_sys::fuzz_target!(|text: &str| texts::template(text));

@@ -1,14 +1,7 @@
-//! The entry points of the fuzz targets. Nothing here may panic, whatever the text is.
-
-mod texts;
+//! What is done with a rules file. Nothing here may panic, whatever the text is.
 
 use transload_adapter::Registry;
 use transload_gateway::config::{load_text, overview};
-
-pub use transload_adapter_http::fuzz::request as http;
-pub use transload_adapter_mqtt::fuzz::packets as mqtt;
-
-pub use self::texts::{expression, pattern, template};
 
 /// A rules file, checked and shown.
 pub fn configuration(text: &str) {
