@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use transload_adapter::{
-    Adapter, ConnectError, Context, Endpoints, Lint, ReplyPath, SourceCapabilities,
+    Adapter, Carriage, ConnectError, Context, Endpoints, Lint, ReplyPath, SourceCapabilities,
     TargetCapabilities, units::HumanDuration,
 };
 
@@ -74,11 +74,17 @@ impl Adapter for Desk {
             acknowledges: true,
             refuses: true,
             replies: ReplyPath::Settlement,
+            brings: &Carriage::EVERYTHING,
         }
     }
 
     fn target(_: &DeskConfig, _: &DeskTarget) -> TargetCapabilities {
-        TargetCapabilities { sends: true, confirms: true, replies: true, carries_headers: true }
+        TargetCapabilities {
+            sends: true,
+            confirms: true,
+            replies: true,
+            carries: &Carriage::EVERYTHING,
+        }
     }
 
     async fn connect(
