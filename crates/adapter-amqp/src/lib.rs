@@ -31,9 +31,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tracing::warn;
 use transload_adapter::{
-    Adapter, ConnectError, Context, Endpoints, Inbound, Interest, Lint, ReplyPath,
+    Adapter, ConnectError, Context, Endpoints, Inbound, Interest, Lint, ReplyPath, SendError,
     SourceCapabilities, TargetCapabilities,
 };
+use transload_envelope::Outgoing;
 
 #[cfg(feature = "testing")]
 pub use self::round_trip::round_trip;
@@ -119,6 +120,16 @@ impl Adapter for AmqpClient {
 
     fn follows_address(_: &AmqpConfig, target: &AmqpTarget) -> bool {
         target.routing_key.is_none() && target.queue.is_none()
+    }
+
+    fn place(
+        config: &AmqpConfig,
+        target: &AmqpTarget,
+        message: &Outgoing,
+    ) -> Result<Option<(&'static str, String)>, SendError> {
+        let (key, _) = mapping::routing_key(message, target, config.address_mapping)?;
+        let name = if mapping::names_a_queue(message, target) { "queue" } else { "routing_key" };
+        Ok(Some((name, key.to_string())))
     }
 
     async fn connect(

@@ -18,7 +18,7 @@
 //! `CloudEvents` prefers; `cloudEvents:…` and `ce-…` are read too. The event's source and id are the id of
 //! a message that has no `message_id`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use lapin::{
@@ -229,38 +229,47 @@ pub(crate) fn publish(
     now: Timestamp,
 ) -> Result<Publish, SendError> {
     let Outgoing { envelope, arguments } = outgoing;
-    let queue = arguments.get("queue").map(|text| &**text).or(target.queue.as_deref());
-    let exchange = match queue {
-        Some(_) => None,
-        None => arguments.get("exchange").map(|text| &**text).or(target.exchange.as_deref()),
-    };
-    let key = queue
-        .or_else(|| arguments.get("routing_key").map(|text| &**text))
-        .or(target.routing_key.as_deref());
-    let mapped;
-    let key = if let Some(key) = key {
-        key
-    } else {
-        mapped = mapping.to_key(&envelope.address);
-        &mapped
-    };
-    let own_exchange = arguments.get("exchange").is_some() && queue.is_none();
-    let own_key = if queue.is_some() {
-        arguments.get("queue").is_some()
-    } else {
-        arguments.get("routing_key").is_some() || target.routing_key.is_none()
-    };
-    if own_key && let Some(word) = wildcard(key) {
-        return Err(rejected(format!("the routing key {key:?} has the wildcard {word} as a word")));
-    }
+    let to_queue = names_a_queue(outgoing, target);
+    let exchange = arguments.get("exchange").map(|text| &**text).or(target.exchange.as_deref());
+    let exchange = exchange.filter(|_| !to_queue);
+    let (routing_key, own_key) = routing_key(outgoing, target, mapping)?;
+    let own_exchange = arguments.get("exchange").is_some() && !to_queue;
     Ok(Publish {
         exchange: named(exchange.unwrap_or_default(), "the name of the exchange")?,
-        routing_key: named(key, "the routing key")?,
+        routing_key,
         properties: fitting_properties(envelope, target, mapping, limits, now)?,
         payload: envelope.payload.clone(),
         own_exchange,
         own_key,
     })
+}
+
+/// Whether the message goes to a queue by its name.
+pub(crate) fn names_a_queue(outgoing: &Outgoing, target: &AmqpTarget) -> bool {
+    outgoing.arguments.get("queue").is_some() || target.queue.is_some()
+}
+
+/// The routing key, or the name of the queue; and whether it was made for this message.
+pub(crate) fn routing_key(
+    outgoing: &Outgoing,
+    target: &AmqpTarget,
+    mapping: AddressMapping,
+) -> Result<(ShortString, bool), SendError> {
+    let Outgoing { envelope, arguments } = outgoing;
+    let (name, fixed) = if names_a_queue(outgoing, target) {
+        ("queue", &target.queue)
+    } else {
+        ("routing_key", &target.routing_key)
+    };
+    let (key, own) = match (arguments.get(name), fixed) {
+        (Some(text), _) => (Cow::from(&**text), true),
+        (None, Some(fixed)) => (Cow::from(fixed), false),
+        (None, None) => (Cow::from(mapping.to_key(&envelope.address)), true),
+    };
+    if own && let Some(word) = wildcard(&key) {
+        return Err(rejected(format!("the routing key {key:?} has the wildcard {word} as a word")));
+    }
+    Ok((named(&key, "the routing key")?, own))
 }
 
 /// The answer to a request that came in: to the queue that the request names, or, where it names a

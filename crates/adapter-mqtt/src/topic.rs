@@ -1,6 +1,7 @@
 //! Topic names and topic filters (MQTT 5, section 4.7 and 4.8.2; the same in 3.1.1).
 
-use transload_envelope::Text;
+use transload_adapter::SendError;
+use transload_envelope::{Outgoing, Text};
 use transload_routing::Pattern;
 
 /// Whether a message can be published under this name: at least one character, no wildcard.
@@ -11,6 +12,24 @@ pub(crate) fn is_valid_name(topic: &str) -> bool {
 /// Whether the name is one of the server's own, where clients may not publish (section 4.7.2).
 pub(crate) fn is_reserved(topic: &str) -> bool {
     topic.starts_with('$')
+}
+
+/// The topic of a message: what the rule made, the target's own, or its address. Topics that begin
+/// with `$` are somebody's own.
+pub(crate) fn of(outgoing: &Outgoing, fixed: Option<&str>, whose: &str) -> Result<Text, SendError> {
+    let Outgoing { envelope, arguments } = outgoing;
+    let topic = arguments.get("topic").cloned().or_else(|| fixed.map(Text::from));
+    let topic = topic.unwrap_or_else(|| envelope.address.as_text().clone());
+    let rejected = |reason: String| Err(SendError::Rejected { reason: reason.into() });
+    if !is_valid_name(&topic) {
+        // So much as a message for people should repeat.
+        let start: String = topic.chars().take(64).collect();
+        return rejected(format!("{start:?} is no topic to publish under"));
+    }
+    if is_reserved(&topic) {
+        return rejected(format!("topics that start with `$` are {whose}"));
+    }
+    Ok(topic)
 }
 
 /// A topic filter of a subscription.

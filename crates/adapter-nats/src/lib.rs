@@ -32,9 +32,10 @@ use std::{str::FromStr, sync::Arc};
 use async_nats::{Client, ServerAddr};
 use async_trait::async_trait;
 use transload_adapter::{
-    Adapter, ConnectError, Context, Endpoints, Lint, ReplyPath, SourceCapabilities,
+    Adapter, ConnectError, Context, Endpoints, Lint, ReplyPath, SendError, SourceCapabilities,
     TargetCapabilities,
 };
+use transload_envelope::Outgoing;
 
 #[cfg(feature = "testing")]
 pub use self::round_trip::round_trip;
@@ -127,6 +128,17 @@ impl Adapter for NatsClient {
 
     fn follows_address(_: &NatsConfig, target: &NatsTarget) -> bool {
         target.subject.is_none()
+    }
+
+    fn place(
+        config: &NatsConfig,
+        target: &NatsTarget,
+        message: &Outgoing,
+    ) -> Result<Option<(&'static str, String)>, SendError> {
+        let subject = outbound::subject(target, message, config.address_mapping);
+        let rejected = |error: mapping::SubjectError| error.to_string().into();
+        let subject = subject.map_err(|error| SendError::Rejected { reason: rejected(error) })?;
+        Ok(Some(("subject", subject)))
     }
 
     async fn connect(

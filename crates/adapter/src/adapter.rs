@@ -3,9 +3,11 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
+use transload_envelope::Outgoing;
 
 use crate::{
-    ConnectError, Context, Endpoints, Interest, Lint, SourceCapabilities, TargetCapabilities,
+    ConnectError, Context, Endpoints, Interest, Lint, SendError, SourceCapabilities,
+    TargetCapabilities,
 };
 
 /// One role of one protocol, such as «MQTT client». Implemented once for each `kind` and role.
@@ -74,6 +76,17 @@ pub trait Adapter: Send + Sync + 'static {
     /// otherwise.
     fn follows_address(_: &Self::Config, _: &Self::Target) -> bool {
         true
+    }
+
+    /// Where a message goes, in the protocol's own terms: the name of what says it, such as
+    /// `routing_key` or `subject`, and its text for this message, the default included. The error
+    /// is the reason for which `send` would reject the message. `None` where there is nothing to say.
+    fn place(
+        _config: &Self::Config,
+        _target: &Self::Target,
+        _message: &Outgoing,
+    ) -> Result<Option<(&'static str, String)>, SendError> {
+        Ok(None)
     }
 
     /// Opens the connection or the listening socket. The gateway calls this again, with back-off,

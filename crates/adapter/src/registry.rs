@@ -152,6 +152,12 @@ pub trait Prepared: Send + Sync {
     fn lint_reply(&self, timeout: Duration) -> Vec<Lint>;
     /// Reads the settings of a target: a `to` table without the keys that every target has.
     fn prepare_target(&self, settings: &Spanned<DeTable<'_>>) -> Result<PreparedTarget, Error>;
+    /// See [`Adapter::place`].
+    fn place(
+        &self,
+        target: &AnyTarget,
+        message: &Outgoing,
+    ) -> Result<Option<(&'static str, String)>, SendError>;
     /// See [`Adapter::reconnects`].
     fn reconnects(&self, before: &Interest, now: &Interest) -> bool;
     /// See [`Adapter::connect`].
@@ -272,6 +278,17 @@ impl<A: Adapter> Prepared for Checked<A> {
             follows_address: A::follows_address(&self.config, &target),
             target: AnyTarget(Arc::new(target)),
         })
+    }
+
+    fn place(
+        &self,
+        target: &AnyTarget,
+        message: &Outgoing,
+    ) -> Result<Option<(&'static str, String)>, SendError> {
+        match target.0.downcast_ref::<A::Target>() {
+            Some(target) => A::place(&self.config, target, message),
+            None => Err(SendError::Rejected { reason: OTHER_KIND.into() }),
+        }
     }
 
     fn reconnects(&self, before: &Interest, now: &Interest) -> bool {

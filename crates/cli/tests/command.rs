@@ -116,3 +116,72 @@ fn other_exit_codes() {
         assert_eq!(output.status.code(), Some(code), "{arguments:?} {output:?}");
     }
 }
+
+/// Devices, with a target of each protocol that leaves the place to the address.
+const EACH_PROTOCOL: &str = "\
+[adapters.devices]
+kind = \"mqtt\"
+listen = \"127.0.0.1:1883\"
+[adapters.services]
+kind = \"amqp\"
+url = \"amqp://127.0.0.1\"
+[adapters.events]
+kind = \"nats\"
+url = \"nats://127.0.0.1\"
+[adapters.hook]
+kind = \"http\"
+url = \"http://127.0.0.1:9/base\"
+[adapters.web]
+kind = \"http\"
+listen = \"127.0.0.1:8080\"
+[[route]]
+name = \"all\"
+from = \"devices\"
+match = \"a/#\"
+to = [{ adapter = \"services\", exchange = \"x\" }, \"events\", \"hook\", \"web\", { adapter = \"devices\", topic = \"b\" }]
+";
+
+#[test]
+fn the_place_that_follows_from_the_address_is_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("adapters.toml"), EACH_PROTOCOL).unwrap();
+    let explain = |address: &str, more: &[&str]| {
+        let arguments = ["explain", address, "--from", "devices", "--property", "retain=true"];
+        let arguments = [&arguments[..], more].concat();
+        let output = transload(folder.path(), &arguments);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let outputs = |address: &str| {
+        let text = explain(address, &["--format", "json"]);
+        let explained: serde_json::Value = serde_json::from_str(&text).unwrap();
+        explained["explanations"][0]["outputs"].as_array().unwrap().clone()
+    };
+    let places = |address: &str| -> Vec<_> {
+        outputs(address).iter().map(|output| output["place"].clone()).collect()
+    };
+    let json = |name: &str, text: &str| serde_json::json!({ name: text });
+    assert_eq!(
+        places("a/v1.0/x y"),
+        [
+            json("routing_key", "a.v1/0.x y"),
+            // No space in a subject.
+            serde_json::Value::Null,
+            json("path", "/base/a/v1.0/x%20y"),
+            json("stream", "/streams/a/v1.0/x y"),
+            json("topic", "b"),
+        ]
+    );
+    let rejected = &outputs("a/v1.0/x y")[1]["rejected"];
+    assert!(rejected.as_str().unwrap().contains("NATS"), "{rejected}");
+    assert_eq!(places("a/v1.0")[1], json("subject", "a.v1//0"));
+    let lost = |place: usize| outputs("a/b")[place]["lost"].clone();
+    assert_eq!(lost(0), serde_json::json!([]));
+    assert_eq!(lost(2), serde_json::json!(["retain"]));
+    let text = explain("a/x y", &[]);
+    for line in
+        ["routing_key = \"a.x y\"", "the target will reject it", "cannot be carried: retain"]
+    {
+        assert!(text.contains(line), "{line}:\n{text}");
+    }
+}

@@ -16,8 +16,10 @@ use std::{future::pending, sync::Arc};
 
 use async_trait::async_trait;
 use transload_adapter::{
-    Adapter, ConnectError, Context, Endpoints, Lint, SourceCapabilities, TargetCapabilities,
+    Adapter, ConnectError, Context, Endpoints, Lint, SendError, SourceCapabilities,
+    TargetCapabilities,
 };
+use transload_envelope::Outgoing;
 
 use self::outbound::HttpOutbound;
 pub use self::{
@@ -74,6 +76,16 @@ impl Adapter for HttpClient {
 
     fn follows_address(_: &ClientConfig, target: &ClientTarget) -> bool {
         target.path.is_none()
+    }
+
+    fn place(
+        config: &ClientConfig,
+        target: &ClientTarget,
+        message: &Outgoing,
+    ) -> Result<Option<(&'static str, String)>, SendError> {
+        let base = config::base(config);
+        let base = base.map_err(|reason| SendError::Rejected { reason: reason.into() })?;
+        Ok(Some(("path", outbound::url(&base, target, message)?.path().to_owned())))
     }
 
     async fn connect(

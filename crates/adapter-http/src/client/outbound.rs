@@ -278,7 +278,7 @@ fn request(
 }
 
 /// The URL of a message: the base's, with the target's path behind its own.
-fn url(base: &Url, target: &ClientTarget, message: &Outgoing) -> Result<Url, SendError> {
+pub(super) fn url(base: &Url, target: &ClientTarget, message: &Outgoing) -> Result<Url, SendError> {
     let path = message.arguments.get("path").map(|path| &**path).or(target.path.as_deref());
     let path = match path {
         Some(path) => path.strip_prefix('/').unwrap_or(path),

@@ -24,9 +24,10 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use transload_adapter::{
-    Adapter, ConnectError, Context, Endpoints, Interest, Lint, ReplyPath, SourceCapabilities,
-    TargetCapabilities,
+    Adapter, ConnectError, Context, Endpoints, Interest, Lint, ReplyPath, SendError,
+    SourceCapabilities, TargetCapabilities,
 };
+use transload_envelope::Outgoing;
 use transload_listen::{Bound, Places, Settings};
 
 pub(crate) use self::verify::sign_standard_webhook;
@@ -106,6 +107,15 @@ impl Adapter for HttpListener {
     fn reconnects(_: &ListenerConfig, _: &Interest, _: &Interest) -> bool {
         // Requests and event streams go on when the routes change.
         false
+    }
+
+    fn place(
+        config: &ListenerConfig,
+        target: &ListenerTarget,
+        message: &Outgoing,
+    ) -> Result<Option<(&'static str, String)>, SendError> {
+        let name = stream::name(&config.streams, target, message)?;
+        Ok(Some(("stream", format!("/{name}"))))
     }
 
     async fn connect(

@@ -24,9 +24,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::time::{Instant, timeout_at};
 use transload_adapter::{
-    Adapter, ConnectError, Context, Endpoints, Inbound, Lint, ReplyPath, SourceCapabilities,
-    TargetCapabilities,
+    Adapter, ConnectError, Context, Endpoints, Inbound, Lint, ReplyPath, SendError,
+    SourceCapabilities, TargetCapabilities,
 };
+use transload_envelope::Outgoing;
 use transload_routing::Pattern;
 use url::Url;
 
@@ -41,7 +42,11 @@ use self::{
     options::{Peer, Purpose},
     wire::{Handle, Step, Terms, Wire},
 };
-use crate::{codec::QoS, request::Requests, topic::Filter};
+use crate::{
+    codec::QoS,
+    request::Requests,
+    topic::{self, Filter},
+};
 
 /// A client of another MQTT broker.
 #[derive(Debug)]
@@ -123,6 +128,15 @@ impl Adapter for MqttClient {
 
     fn follows_address(_: &ClientConfig, target: &ClientTarget) -> bool {
         target.topic.is_none()
+    }
+
+    fn place(
+        _: &ClientConfig,
+        target: &ClientTarget,
+        message: &Outgoing,
+    ) -> Result<Option<(&'static str, String)>, SendError> {
+        let topic = topic::of(message, target.topic.as_deref(), "the broker's own")?;
+        Ok(Some(("topic", topic.to_string())))
     }
 
     async fn connect(

@@ -440,18 +440,9 @@ fn verdict(answer: Answer) -> Verdict {
 
 /// The message for a target.
 pub(crate) fn message(target: &ClientTarget, outgoing: &Outgoing) -> Result<Message, SendError> {
-    let Outgoing { envelope, arguments } = outgoing;
-    let fixed = || target.topic.as_deref().map(Text::from);
-    let topic = arguments.get("topic").cloned().or_else(fixed);
-    let topic = topic.unwrap_or_else(|| envelope.address.as_text().clone());
+    let envelope = &outgoing.envelope;
+    let topic = topic::of(outgoing, target.topic.as_deref(), "the broker's own")?;
     let rejected = |reason: String| SendError::Rejected { reason: reason.into() };
-    if !topic::is_valid_name(&topic) || topic.contains('\0') {
-        let start: String = topic.chars().take(80).collect();
-        return Err(rejected(format!("{start:?} is no topic to publish under")));
-    }
-    if topic::is_reserved(&topic) {
-        return Err(rejected("topics that start with `$` are the broker's own".to_owned()));
-    }
     let properties = envelope.properties();
     let qos = match target.qos {
         Some(0) => QoS::AtMostOnce,

@@ -26,9 +26,10 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use transload_adapter::{
-    Adapter, ConnectError, Context, Endpoints, Event, Interest, Lint, ReplyPath,
+    Adapter, ConnectError, Context, Endpoints, Event, Interest, Lint, ReplyPath, SendError,
     SourceCapabilities, TargetCapabilities,
 };
+use transload_envelope::Outgoing;
 use transload_listen::{Bound, Connection, Places, Refused, Serve, Settings, Tls};
 
 use self::{
@@ -39,7 +40,7 @@ pub use self::{
     access::{Permission, hash_line},
     config::{CertificateUser, Config, Target},
 };
-use crate::carriage::LISTENER;
+use crate::{carriage::LISTENER, topic};
 
 /// How many messages may wait between all connections and the gateway. Behind them, connections wait in
 /// a line, with one message each: so this is how many of a flood a device's message waits for.
@@ -115,6 +116,15 @@ impl Adapter for MqttListener {
 
     fn follows_address(_: &Config, target: &Target) -> bool {
         target.topic.is_none()
+    }
+
+    fn place(
+        _: &Config,
+        target: &Target,
+        message: &Outgoing,
+    ) -> Result<Option<(&'static str, String)>, SendError> {
+        let topic = topic::of(message, target.topic.as_deref(), "the listener's own")?;
+        Ok(Some(("topic", topic.to_string())))
     }
 
     async fn connect(

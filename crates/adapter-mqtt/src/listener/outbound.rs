@@ -26,18 +26,8 @@ impl DeviceOutbound {
     }
 
     fn message(target: &Target, outgoing: &Outgoing) -> Result<Message, SendError> {
-        let Outgoing { envelope, arguments } = outgoing;
-        let fixed = || target.topic.as_deref().map(Text::from);
-        let topic = arguments.get("topic").cloned().or_else(fixed);
-        let topic = topic.unwrap_or_else(|| envelope.address.as_text().clone());
-        if !topic::is_valid_name(&topic) {
-            let reason = format!("{:?} is no topic to publish under", shorten(&topic));
-            return Err(SendError::Rejected { reason: reason.into() });
-        }
-        if topic::is_reserved(&topic) {
-            let reason = "topics that start with `$` are the listener's own";
-            return Err(SendError::Rejected { reason: reason.into() });
-        }
+        let envelope = &outgoing.envelope;
+        let topic = topic::of(outgoing, target.topic.as_deref(), "the listener's own")?;
         let properties = envelope.properties();
         let qos = match target.qos.and_then(QoS::from_bits) {
             Some(qos) => qos,
@@ -169,9 +159,4 @@ fn store_error(error: &StoreError) -> SendError {
             SendError::Failed { reason: error.to_string().into() }
         }
     }
-}
-
-/// So much of a topic as a message for people should repeat.
-fn shorten(topic: &str) -> &str {
-    topic.char_indices().nth(64).and_then(|(end, _)| topic.get(..end)).unwrap_or(topic)
 }

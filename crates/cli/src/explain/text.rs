@@ -115,8 +115,17 @@ impl Text {
         if !at.is_empty() {
             self.line(&format!("  {at}"));
         }
-        for (key, value) in pairs(&output["keys"]) {
+        let mut keys = pairs(&output["keys"]);
+        for (name, text) in pairs(&output["place"]) {
+            keys.retain(|(key, _)| *key != name);
+            keys.push((name, text));
+        }
+        for (key, value) in keys {
             self.line(&format!("  {key} = {value}"));
+        }
+        if let Some(reason) = output["rejected"].as_str() {
+            let reason = printable(reason);
+            self.line(&format!("  {}: {reason}", paint.bad("the target will reject it")));
         }
         let (guarantee, queue) = (said(output, "guarantee"), said(output, "queue"));
         let queue = format!("  {guarantee}; queue {}: {queue}", said(output, "destination"));

@@ -1,6 +1,8 @@
+use std::sync::Arc;
+
 use serde_json::{Map, Value as Json};
-use transload_adapter::Carriage;
-use transload_envelope::Text;
+use transload_adapter::{AnyTarget, Carriage, Prepared, SendError};
+use transload_envelope::{Outgoing, Text};
 
 use crate::{
     config::{Configuration, Guarantee, Route, describe_queue},
@@ -23,6 +25,7 @@ pub(crate) struct AdapterEntry {
     pub(crate) name: Text,
     pub(crate) kind: &'static str,
     pub(crate) receives: bool,
+    prepared: Arc<dyn Prepared>,
 }
 
 /// What is known of a route.
@@ -50,6 +53,7 @@ pub(crate) struct TargetEntry {
     /// Its keys as they stand in the file, without secrets.
     pub(crate) keys: Map<String, Json>,
     pub(crate) carries: &'static Carriage,
+    target: AnyTarget,
 }
 
 impl Directory {
@@ -60,6 +64,7 @@ impl Directory {
                 name: adapter.name.clone(),
                 kind: adapter.kind,
                 receives: adapter.prepared.source().receives,
+                prepared: Arc::clone(&adapter.prepared),
             });
         }
         for route in &configuration.routes {
@@ -84,11 +89,24 @@ impl Directory {
             description: to.target.description.clone(),
             keys: to.keys.clone(),
             carries: to.target.capabilities.carries,
+            target: to.target.target.clone(),
         }));
     }
 
     pub(crate) fn adapter(&self, number: usize) -> (&str, &'static str) {
         self.adapters.get(number).map_or(("?", "?"), |adapter| (&adapter.name, adapter.kind))
+    }
+
+    /// Where a message goes at a target, in its protocol's terms: what says it, and its text.
+    pub(crate) fn place(
+        &self,
+        target: &TargetEntry,
+        message: &Outgoing,
+    ) -> Result<Option<(&'static str, String)>, SendError> {
+        match self.adapters.get(target.adapter) {
+            Some(adapter) => adapter.prepared.place(&target.target, message),
+            None => Ok(None),
+        }
     }
 
     pub(crate) fn route(&self, number: usize) -> &str {

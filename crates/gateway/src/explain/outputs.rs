@@ -1,5 +1,5 @@
 use serde_json::{Map, Value as Json, json};
-use transload_envelope::{Envelope, Text};
+use transload_envelope::{Arguments, Envelope, Text};
 use transload_routing::{Gate, Plan, RuleSet, Scope};
 
 use super::directory::{Directory, TargetEntry};
@@ -19,6 +19,8 @@ pub(crate) struct Output<'a> {
 #[derive(Debug)]
 pub(crate) struct Sending {
     pub(crate) envelope: Envelope,
+    /// What the message has filled in.
+    pub(crate) arguments: Arguments,
     /// The keys of the target, with what the message has filled in.
     pub(crate) keys: Map<String, Json>,
 }
@@ -94,7 +96,8 @@ fn outputs<'a>(
             keys.insert(key.to_string(), json!(&**text));
         }
         let envelope = planned.envelope.as_deref().unwrap_or(original).clone();
-        let sends = Ok(Sending { envelope, keys });
+        let arguments = planned.arguments.clone();
+        let sends = Ok(Sending { envelope, arguments, keys });
         outputs.push((planned.destination, Output { rule: planned.rule, target, sends }));
     }
     for failed in plan.failed() {

@@ -1,14 +1,14 @@
 //! An explanation as JSON. The names are an interface, described in `docs/TESTING-RULES.md`.
 
 use serde_json::{Map, Value as Json, json};
-use transload_adapter::{Carriage, Part};
-use transload_envelope::Envelope;
+use transload_adapter::{Carriage, Part, SendError};
+use transload_envelope::{Envelope, Outgoing};
 use transload_routing::{Considered, RuleSet, Values, Verdict};
 
 use super::{
     changes::changes,
     directory::Directory,
-    outputs::{Output, outcome},
+    outputs::{Output, Sending, outcome},
 };
 use crate::{
     limits::{Limited, RouteLimits},
@@ -191,6 +191,14 @@ fn output(directory: &Directory, original: &Envelope, output: &Output<'_>) -> Js
     match &output.sends {
         Ok(sending) => {
             put("keys", Json::Object(sending.keys.clone()));
+            let Sending { envelope, arguments, .. } = sending;
+            let (envelope, arguments) = (envelope.clone(), arguments.clone());
+            match directory.place(target, &Outgoing { envelope, arguments }) {
+                Ok(Some((name, text))) => put("place", json!({ name: text })),
+                Ok(None) => {}
+                Err(SendError::Rejected { reason }) => put("rejected", json!(&*reason)),
+                Err(error) => put("rejected", json!(error.to_string())),
+            }
             if let Some(route) = directory.routes.get(target.route) {
                 put("guarantee", json!(route.guarantee.as_str()));
                 put("queue", json!(route.queue));

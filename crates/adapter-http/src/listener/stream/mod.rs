@@ -4,4 +4,8 @@ mod frames;
 mod hub;
 mod outbound;
 
-pub(super) use self::{frames::subscribe, hub::Hub, outbound::StreamOutbound};
+pub(super) use self::{
+    frames::subscribe,
+    hub::Hub,
+    outbound::{StreamOutbound, name},
+};

@@ -10,7 +10,7 @@ use transload_envelope::{Outgoing, Text};
 
 use super::hub::Hub;
 use crate::{
-    listener::config::ListenerTarget,
+    listener::config::{ListenerTarget, StreamSettings},
     mapping::{self, check_address},
 };
 
@@ -34,32 +34,36 @@ impl StreamOutbound {
     }
 
     fn publish(&self, target: &ListenerTarget, message: &Outgoing) -> Result<Sent, SendError> {
-        let name = self.stream(target, message)?;
+        let name = name(&self.hub.settings, target, message)?;
         let id = mapping::event_id(&message.envelope.id);
         match self.hub.publish(&name, id, mapping::render(&message.envelope)) {
             0 => Ok(Sent::NoReceiver),
             _ => Ok(Sent::Confirmed),
         }
     }
+}
 
-    /// The address of the stream that the message goes to.
-    fn stream(&self, target: &ListenerTarget, message: &Outgoing) -> Result<Text, SendError> {
-        let path = message.arguments.get("stream").map(|path| &**path);
-        let name = if let Some(path) = path.or(target.stream.as_deref()) {
-            Text::from(path.strip_prefix('/').unwrap_or(path))
-        } else {
-            let prefix = self.hub.settings.prefix.trim_matches('/');
-            let separator = if prefix.is_empty() { "" } else { "/" };
-            Text::from(format!("{prefix}{separator}{}", message.envelope.address))
-        };
-        if !self.hub.settings.contain(&name) {
-            let reason = format!("no stream is at `/{name}`");
-            return Err(SendError::Rejected { reason: reason.into() });
-        }
-        match check_address(&name) {
-            Ok(()) => Ok(name),
-            Err(error) => Err(SendError::Rejected { reason: error.to_string().into() }),
-        }
+/// The address of the stream that a message goes to.
+pub(in crate::listener) fn name(
+    settings: &StreamSettings,
+    target: &ListenerTarget,
+    message: &Outgoing,
+) -> Result<Text, SendError> {
+    let path = message.arguments.get("stream").map(|path| &**path);
+    let name = if let Some(path) = path.or(target.stream.as_deref()) {
+        Text::from(path.strip_prefix('/').unwrap_or(path))
+    } else {
+        let prefix = settings.prefix.trim_matches('/');
+        let separator = if prefix.is_empty() { "" } else { "/" };
+        Text::from(format!("{prefix}{separator}{}", message.envelope.address))
+    };
+    if !settings.contain(&name) {
+        let reason = format!("no stream is at `/{name}`");
+        return Err(SendError::Rejected { reason: reason.into() });
+    }
+    match check_address(&name) {
+        Ok(()) => Ok(name),
+        Err(error) => Err(SendError::Rejected { reason: error.to_string().into() }),
     }
 }
 
