@@ -185,7 +185,7 @@ impl Site {
             "url = \"{sink}\"\n[adapters.target-token.oauth2]\n\
              token_url = \"http://127.0.0.1:{web}/token?code={MARK}-code\"\n\
              client_id = \"gateway\"\nclient_secret = \"{MARK}-oauth2\"\n\
-             parameters = {{ assertion = \"${{FROM_ENVIRONMENT}}\" }}"
+             parameters = {{ assertion = \"${{FROM_ENVIRONMENT}}\", code = \"{MARK}-code\" }}"
         );
         vec![
             ("target", "http", bearer),
@@ -257,6 +257,10 @@ async fn a_running_gateway_tells_no_secret_to_anybody() {
     until("the gateway to serve", || {
         gateway.must_run();
         async { TcpStream::connect(("127.0.0.1", site.admin)).await.ok() }
+    })
+    .await;
+    until("the gateway to be ready", || async {
+        (site.admin("GET", "/readyz", ADMIN_TOKEN).await.status == 200).then_some(())
     })
     .await;
     site.fail_to_log_in().await;

@@ -61,7 +61,7 @@ pub struct OAuth2Settings {
 
     /// Further parameters of the request, such as `{ audience = "https://api.example.com" }`.
     #[serde(default)]
-    pub parameters: BTreeMap<String, String>,
+    pub parameters: BTreeMap<String, Secret>,
 
     /// Where `client_id` and its secret are sent: `"header"` (basic authentication) or `"body"`.
     #[serde(default)]
@@ -261,7 +261,9 @@ impl Tokens {
         if !settings.scopes.is_empty() {
             form.append_pair("scope", &settings.scopes.join(" "));
         }
-        form.extend_pairs(&settings.parameters);
+        for (name, value) in &settings.parameters {
+            form.append_pair(name, value.expose());
+        }
         let request = self.client.post(self.url.clone()).header(ACCEPT, "application/json");
         let request = match settings.credentials_in {
             CredentialsIn::Header => request.header(AUTHORIZATION, self.basic()),
