@@ -2,9 +2,12 @@
 
   mqtt.py HOST:PORT publish [--version 3|4|5] [--qos N] [--pipelined]
   mqtt.py HOST:PORT consume TOPIC... [--version 3|4|5] [--qos N] [--session] [--no-ack]
+                                     [--answer-under TOPIC]
 
 A message to publish may say "qos" and "retain". Pipelined, it does not wait for one's
 acknowledgement before the next one goes out; outcomes are still printed in order.
+With --answer-under, each JSON object that comes is answered there by one with the same "id", behind
+a message of the client's own accord with an "id" of its own.
 
 Common: [--client-id ID] [--keep-alive SECONDS] [--websocket PATH] [--username NAME --password TEXT]
         [--will JSON] [--receive-maximum N] [--auth-method NAME]
@@ -158,6 +161,10 @@ def consume(client, arguments):
             properties=jsonable(properties),
             headers=headers,
         )
+        if arguments.answer_under:
+            asked = json.loads(message.payload)
+            for said in [{"id": 7, "event": "tick"}, {"id": asked["id"], "echo": asked["say"]}]:
+                client.publish(arguments.answer_under, json.dumps(said), 1)
 
     client.on_message = received
     client.on_subscribe = lambda _c, _u, _m, reasons, _p: subscribed.put(reasons)
@@ -183,6 +190,7 @@ def main():
         command = commands.add_parser(name)
         if run is consume:
             command.add_argument("topics", nargs="*")
+            command.add_argument("--answer-under")
         else:
             command.add_argument("--pipelined", action="store_true")
         command.add_argument("--version", type=int, choices=[3, 4, 5], default=5)

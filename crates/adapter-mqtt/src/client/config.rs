@@ -10,7 +10,10 @@ use transload_adapter::{
 };
 use transload_tls::ClientTls;
 
-use crate::carriage::{MQTT_3_1_1, MQTT_5};
+use crate::{
+    carriage::{MQTT_3_1_1, MQTT_5},
+    request::RepliesBy,
+};
 
 /// A client of another MQTT broker.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -173,6 +176,19 @@ pub struct ClientTarget {
     /// `transload/replies`, where this client subscribes.
     #[serde(default)]
     pub reply_topic: Option<String>,
+
+    /// The member of a JSON reply by which it is known under a `reply_topic` without `{correlation}`, such
+    /// as `payload.id`; the payload of the request must hold `{correlation}` where the device
+    /// takes it from. Other messages under the topic are routed as always.
+    #[serde(default)]
+    pub reply_correlation: Option<String>,
+}
+
+impl ClientTarget {
+    /// How replies to requests are known.
+    pub(crate) fn replies_by(&self) -> RepliesBy<'_> {
+        RepliesBy { topic: self.reply_topic.as_deref(), member: self.reply_correlation.as_deref() }
+    }
 }
 
 mod defaults {

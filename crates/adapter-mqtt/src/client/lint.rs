@@ -45,7 +45,7 @@ pub(super) fn config(config: &ClientConfig) -> Vec<Lint> {
 /// Everything that is wrong with a target.
 pub(super) fn target(target: &ClientTarget) -> Vec<Lint> {
     let mut lints = Vec::new();
-    lints.extend(crate::request::lint(target.reply_topic.as_deref()));
+    lints.extend(crate::request::lint(target.replies_by()));
     qos("qos", target.qos, &mut lints);
     if let Some(text) = target.topic.as_deref() {
         if !topic::is_valid_name(text) {

@@ -267,7 +267,7 @@ impl Outbound<ClientTarget> for ClientOutbound {
         message: &Outgoing,
         replies: &Replies,
     ) -> Result<(), RequestError> {
-        let mut question = self.requests.ask(message, to.target.reply_topic.as_deref(), replies)?;
+        let mut question = self.requests.ask(message, to.target.replies_by(), replies)?;
         self.subscribe(question.filter.as_str()).await?;
         // An acknowledgement of version 5 tells whether anybody is there.
         question.outgoing.envelope.properties_mut().durable = Some(true);
@@ -404,10 +404,11 @@ impl Driver {
         }
     }
 
-    /// This connection subscribes to replies only.
+    /// This connection subscribes to replies only. What else is published under their topics comes in
+    /// by the other connection, if it is wanted.
     fn take_reply(&mut self, received: &Received) {
         let Received { message, packet_id, .. } = received;
-        if !self.requests.take(message) {
+        if !self.requests.take(message) && !self.requests.hears(&message.topic) {
             self.link.lose("the broker sent what was not subscribed to");
         }
         if message.qos != QoS::AtMostOnce && !self.handle.acknowledge(*packet_id) {

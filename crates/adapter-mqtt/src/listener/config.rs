@@ -13,6 +13,7 @@ use transload_listen::TlsSettings;
 use transload_routing::Pattern;
 
 use super::access::{self, Permission, lint_permissions};
+use crate::request::RepliesBy;
 
 /// A listener that MQTT devices connect to: a broker of its own, 3.1.1 and 5 on one port.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -188,6 +189,19 @@ pub struct Target {
     /// device knows it. Without it, a device of MQTT 5 is told a Response Topic.
     #[serde(default)]
     pub reply_topic: Option<String>,
+
+    /// The member of a JSON reply by which it is known under a `reply_topic` without `{correlation}`, such
+    /// as `payload.id`; the payload of the request must hold `{correlation}` where the device
+    /// takes it from. Other messages under the topic are routed as always.
+    #[serde(default)]
+    pub reply_correlation: Option<String>,
+}
+
+impl Target {
+    /// How replies to requests are known.
+    pub(crate) fn replies_by(&self) -> RepliesBy<'_> {
+        RepliesBy { topic: self.reply_topic.as_deref(), member: self.reply_correlation.as_deref() }
+    }
 }
 
 fn yes() -> bool {
@@ -341,7 +355,7 @@ fn lint_files(config: &Config) -> Vec<Lint> {
 
 pub(super) fn lint_target(target: &Target) -> Vec<Lint> {
     let mut lints = Vec::new();
-    lints.extend(crate::request::lint(target.reply_topic.as_deref()));
+    lints.extend(crate::request::lint(target.replies_by()));
     if target.qos.is_some_and(|qos| qos > 2) {
         lints.push(Lint::error("qos", "the quality of service is 0, 1 or 2"));
     }

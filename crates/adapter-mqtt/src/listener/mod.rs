@@ -326,6 +326,7 @@ mod tests {
             qos: Some(2),
             retain: Some(true),
             reply_topic: None,
+            reply_correlation: None,
         };
         let config = toml::from_str("listen = \"127.0.0.1:1883\"").unwrap();
         let text = MqttListener::describe_target(&config, &target);

@@ -121,8 +121,7 @@ impl Outbound<Target> for DeviceOutbound {
         message: &Outgoing,
         replies: &Replies,
     ) -> Result<(), RequestError> {
-        let question =
-            self.broker.requests.ask(message, to.target.reply_topic.as_deref(), replies)?;
+        let question = self.broker.requests.ask(message, to.target.replies_by(), replies)?;
         let mut outgoing = question.outgoing.clone();
         // A device that is away is told so at once, and nothing waits for it.
         outgoing.envelope.properties_mut().durable = Some(false);
