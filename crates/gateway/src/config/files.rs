@@ -82,6 +82,10 @@ fn read(path: &Path) -> Result<String, String> {
 /// The texts under `include`, as far as they can be read; what is wrong with them is reported when
 /// the file is checked.
 fn includes(text: &str, environment: &Environment<'_>) -> Vec<(Range<usize>, String)> {
+    // A large file is not to be parsed twice for nothing.
+    if !text.contains("include") {
+        return Vec::new();
+    }
     let (root, _) = DeTable::parse_recoverable(text);
     let Some(DeValue::Array(list)) = root.get_ref().get("include").map(toml::Spanned::get_ref)
     else {

@@ -14,18 +14,30 @@ impl Fingerprint {
     /// The fingerprint of a table whose variables and secrets have been filled in. The order of
     /// its keys counts, the places and the form of its values do not.
     pub(super) fn of(what: &str, table: &DeTable<'_>) -> Self {
-        let half = |salt: u8| {
-            let mut hasher = DefaultHasher::new();
-            salt.hash(&mut hasher);
-            what.hash(&mut hasher);
-            hash_table(table, &mut hasher);
-            hasher.finish()
-        };
-        Self(half(0), half(1))
+        let mut both = Both::default();
+        1_u8.hash(&mut both.1);
+        what.hash(&mut both);
+        hash_table(table, &mut both);
+        Self(both.0.finish(), both.1.finish())
     }
 }
 
-fn hash_table(table: &DeTable<'_>, hasher: &mut DefaultHasher) {
+/// Two hashers that are told the same, so that a table is walked once.
+#[derive(Default)]
+struct Both(DefaultHasher, DefaultHasher);
+
+impl Hasher for Both {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.write(bytes);
+        self.1.write(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0.finish()
+    }
+}
+
+fn hash_table(table: &DeTable<'_>, hasher: &mut Both) {
     table.len().hash(hasher);
     for (key, value) in table {
         key.get_ref().hash(hasher);
@@ -33,7 +45,7 @@ fn hash_table(table: &DeTable<'_>, hasher: &mut DefaultHasher) {
     }
 }
 
-fn hash_value(value: &DeValue<'_>, hasher: &mut DefaultHasher) {
+fn hash_value(value: &DeValue<'_>, hasher: &mut Both) {
     value.type_str().hash(hasher);
     match value {
         DeValue::String(text) => text.hash(hasher),

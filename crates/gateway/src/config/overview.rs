@@ -163,25 +163,30 @@ pub(crate) fn describe_queue(route: &Route) -> String {
 }
 
 fn write_table(text: &mut String, head: &[&str], rows: &[Vec<String>]) {
-    let mut all = vec![head.iter().map(|cell| (*cell).to_owned()).collect()];
-    all.extend_from_slice(rows);
-    write_rows(text, &all);
+    let head: Vec<_> = head.iter().map(|cell| (*cell).to_owned()).collect();
+    write_all(text, std::iter::once(&head).chain(rows));
+}
+
+fn write_rows(text: &mut String, rows: &[Vec<String>]) {
+    write_all(text, rows.iter());
 }
 
 /// Writes the rows with aligned columns, two spaces apart.
-fn write_rows(text: &mut String, rows: &[Vec<String>]) {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<_> = (0..columns).map(width).collect();
-    for row in rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            let _ = write!(line, "{cell:width$}  ", width = *width);
+fn write_all<'r>(text: &mut String, rows: impl Iterator<Item = &'r Vec<String>> + Clone) {
+    let mut widths = Vec::new();
+    for row in rows.clone() {
+        widths.resize(widths.len().max(row.len()), 0);
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
         }
-        text.push_str(line.trim_end());
+    }
+    for row in rows {
+        let start = text.len();
+        for (cell, width) in row.iter().zip(&widths) {
+            let _ = write!(text, "{cell:width$}  ", width = *width);
+        }
+        let end = text.trim_end_matches(' ').len();
+        text.truncate(end.max(start));
         text.push('\n');
     }
 }

@@ -17,10 +17,10 @@ impl Check<'_> {
             for (number, target) in declared.route.to.iter().enumerate() {
                 let Ok(keys) = serde_json::to_string(&target.keys) else { continue };
                 let others = seen.entry((target.adapter, keys)).or_default();
-                let twin = others.iter().find(|other| {
-                    pairs_left = pairs_left.saturating_sub(1);
-                    pairs_left > 0 && sends_the_same(**other, (declared, number))
-                });
+                let looked_at = others.len().min(pairs_left);
+                pairs_left -= looked_at;
+                let mut looked_at = others.iter().take(looked_at);
+                let twin = looked_at.find(|other| sends_the_same(**other, (declared, number)));
                 if let Some(twin) = twin {
                     self.report_duplicate(*twin, (declared, number));
                 }
