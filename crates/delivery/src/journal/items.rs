@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, mem, sync::Arc};
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use tokio::sync::oneshot;
 use transload_adapter::{
     Share,
@@ -20,13 +21,15 @@ pub(crate) type SharePart = (Share, SettleOn);
 
 /// A queue, and the share that is to be settled for it.
 pub(crate) type Target = (Arc<DiskQueue>, Option<SharePart>);
+/// Most messages go to one queue.
+pub(crate) type Targets = SmallVec<[Target; 1]>;
 
 /// A message that is to be in some queues.
 #[derive(Debug)]
 pub(crate) struct Message {
     pub(crate) stored_at: Timestamp,
     pub(crate) size: u32,
-    pub(crate) targets: Vec<Target>,
+    pub(crate) targets: Targets,
 }
 
 /// What is to happen when the record beside it is durable. Each has one record, but `Waiter`.

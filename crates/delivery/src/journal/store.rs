@@ -6,6 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use smallvec::SmallVec;
 use tokio::{sync::oneshot, task::spawn_blocking};
 use transload_adapter::store::{
     Append, Depth, Leased, Position, Queue, QueueId, QueueSettings, Storage, Store, StoreError,
@@ -19,7 +20,7 @@ use transload_envelope::{
 use super::{
     core::{AnyQueue, Core, Registry, Shared},
     disk::{Disk, RealDisk},
-    items::{Item, Message, SharePart, Target, Then, Waiter},
+    items::{Item, Message, SharePart, Targets, Then, Waiter},
     queue::DiskQueue,
     record::{self, Kind},
     recovery::{self, Recovered},
@@ -54,6 +55,8 @@ struct Prepared {
     bytes: Vec<u8>,
     records: Vec<(Item, std::ops::Range<usize>)>,
     memory: Vec<ToMemory>,
+    /// Memory for arguments, whose length is written first.
+    encoded: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -67,31 +70,38 @@ struct ToMemory {
 /// The queues that one record names.
 #[derive(Debug, Default)]
 struct Round {
-    targets: Vec<Target>,
-    encoded: Vec<u8>,
+    targets: Targets,
+    arguments: SmallVec<[Arguments; 1]>,
 }
 
 impl Round {
-    fn add(&mut self, queue: Arc<DiskQueue>, arguments: &Arguments, share: Option<SharePart>) {
-        put_varint(queue.number().into(), &mut self.encoded);
-        let mut encoded = Vec::new();
-        encode_arguments(arguments, &mut encoded);
-        put_bytes(&encoded, &mut self.encoded);
+    fn names(&self, queue: QueueId) -> bool {
+        self.targets.iter().any(|(known, _)| known.number() == queue.0)
+    }
+
+    fn add(&mut self, queue: Arc<DiskQueue>, arguments: Arguments, share: Option<SharePart>) {
         self.targets.push((queue, share));
+        self.arguments.push(arguments);
     }
 }
 
 impl Prepared {
     /// Adds the record of a message.
     fn add(&mut self, envelope: &Envelope, round: Round, now: Timestamp) -> Result<(), StoreError> {
-        let Round { targets, encoded } = round;
+        let Round { targets, arguments } = round;
         let start = self.bytes.len();
+        let encoded = &mut self.encoded;
         record::write(Kind::Append, &mut self.bytes, |into| {
             // The record's own sequence is the message's position.
             put_varint(0, into);
             put_zigzag(now.unix_ms, into);
             put_varint(u64::try_from(targets.len()).unwrap_or(u64::MAX), into);
-            into.extend_from_slice(&encoded);
+            for ((queue, _), arguments) in targets.iter().zip(&arguments) {
+                put_varint(queue.number().into(), into);
+                encoded.clear();
+                encode_arguments(arguments, encoded);
+                put_bytes(encoded, into);
+            }
             encode(envelope, into);
         });
         let range = start..self.bytes.len();
@@ -251,7 +261,7 @@ impl JournalStore {
         let shared = &self.core.shared;
         shared.usable()?;
         let prepared = self.prepare(batch)?;
-        let Prepared { bytes, records, memory } = prepared;
+        let Prepared { bytes, records, memory, .. } = prepared;
         if !records.is_empty() {
             shared.takes(bytes.len())?;
             let credit = shared.pending.room(records.len(), bytes.len()).await;
@@ -275,14 +285,13 @@ impl JournalStore {
     fn prepare(&self, batch: Vec<Append>) -> Result<Prepared, StoreError> {
         let mut prepared = Prepared::default();
         let now = Timestamp::now();
+        let mut queues = self.queues_of(&batch).into_iter();
         for Append { envelope, to } in batch {
             // A record names a queue once, since a queue knows a message by its record. A message
             // that goes to a queue twice, with other arguments perhaps, has two records.
-            let mut rounds: Vec<Round> = Vec::new();
-            let mut seen: HashMap<u32, usize> = HashMap::new();
+            let mut rounds: SmallVec<[Round; 1]> = SmallVec::new();
             for target in to {
-                let queue = lock(&self.core.registry).by_id.get(&target.queue.0).cloned();
-                match queue {
+                match queues.next().flatten() {
                     // A queue that is gone has taken its message with it: the share is released.
                     None => {}
                     Some(AnyQueue::Memory(queue)) => prepared.memory.push(ToMemory {
@@ -292,14 +301,14 @@ impl JournalStore {
                         share: target.share,
                     }),
                     Some(AnyQueue::Disk(queue)) => {
-                        let round = seen.entry(target.queue.0).or_default();
-                        if rounds.len() <= *round {
+                        let free = rounds.iter().position(|round| !round.names(target.queue));
+                        let round = free.unwrap_or_else(|| {
                             rounds.push(Round::default());
+                            rounds.len().saturating_sub(1)
+                        });
+                        if let Some(round) = rounds.get_mut(round) {
+                            round.add(queue, target.arguments, target.share);
                         }
-                        if let Some(round) = rounds.get_mut(*round) {
-                            round.add(queue, &target.arguments, target.share);
-                        }
-                        *round = round.saturating_add(1);
                     }
                 }
             }
@@ -308,6 +317,13 @@ impl JournalStore {
             }
         }
         Ok(prepared)
+    }
+
+    /// The queue of each target, one after the other: the lock that all share is taken once.
+    fn queues_of(&self, batch: &[Append]) -> Vec<Option<AnyQueue>> {
+        let targets = batch.iter().flat_map(|append| &append.to);
+        let registry = lock(&self.core.registry);
+        targets.map(|target| registry.by_id.get(&target.queue.0).cloned()).collect()
     }
 
     fn create_disk(
