@@ -32,6 +32,10 @@ impl Origin {
     /// Adds an attribute.
     #[must_use]
     pub fn with(mut self, name: impl Into<Text>, value: impl Into<Value>) -> Self {
+        // Sources have about this many, and growing would copy those that are there.
+        if self.attributes.capacity() == 0 {
+            self.attributes.reserve_exact(6);
+        }
         self.attributes.push((name.into(), value.into()));
         self
     }

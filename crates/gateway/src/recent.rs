@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! - They are in memory only, bounded in bytes; the oldest make room.
-//! - Each is a copy of its own, so that none keeps a larger buffer of its source alive.
+//! - They are copies, so that none keeps a larger buffer of its source alive, one behind the other
+//!   in one piece of memory, so that keeping one allocates nothing.
 
 use std::{collections::VecDeque, sync::Mutex};
 
@@ -20,8 +21,11 @@ pub(crate) struct Recent {
 
 #[derive(Debug, Default)]
 struct Kept {
-    messages: VecDeque<Bytes>,
-    bytes: usize,
+    /// The messages in their binary form, the oldest first.
+    bytes: VecDeque<u8>,
+    lengths: VecDeque<usize>,
+    /// Memory in which the next one is encoded.
+    encoded: Vec<u8>,
 }
 
 impl Recent {
@@ -41,22 +45,28 @@ impl Recent {
         if !self.is_on() || envelope.size() > self.bytes_max / 4 {
             return;
         }
-        let mut encoded = Vec::with_capacity(envelope.size());
-        codec::encode(envelope, &mut encoded);
         let mut kept = lock(&self.kept);
-        kept.bytes += encoded.len();
-        kept.messages.push_back(encoded.into());
-        while kept.bytes > self.bytes_max
-            && let Some(oldest) = kept.messages.pop_front()
+        let Kept { bytes, lengths, encoded } = &mut *kept;
+        encoded.clear();
+        codec::encode(envelope, encoded);
+        while bytes.len() + encoded.len() > self.bytes_max
+            && let Some(oldest) = lengths.pop_front()
         {
-            kept.bytes -= oldest.len();
+            bytes.drain(..oldest);
         }
+        bytes.extend(&*encoded);
+        lengths.push_back(encoded.len());
     }
 
     /// The latest message of this id.
     pub(crate) fn find(&self, id: &str) -> Option<Envelope> {
-        // Cheap copies, so that no dispatcher waits while they are looked through.
-        let messages: Vec<_> = lock(&self.kept).messages.iter().cloned().collect();
+        // A copy, so that no dispatcher waits while they are looked through.
+        let (mut bytes, lengths) = {
+            let kept = lock(&self.kept);
+            let (first, second) = kept.bytes.as_slices();
+            (Bytes::from([first, second].concat()), kept.lengths.clone())
+        };
+        let messages: Vec<_> = lengths.into_iter().map(|length| bytes.split_to(length)).collect();
         let decoded = messages.iter().rev().filter_map(|encoded| codec::decode(encoded).ok());
         decoded.into_iter().find(|envelope| envelope.id.as_str() == id)
     }
@@ -81,7 +91,7 @@ mod tests {
         }
         assert_eq!(recent.find("99"), Some(message("99", 100)));
         assert_eq!(recent.find("50"), None);
-        assert!(lock(&recent.kept).bytes <= 4_000);
+        assert!(lock(&recent.kept).bytes.len() <= 4_000);
         recent.keep(&message("large", 5_000));
         assert_eq!(recent.find("large"), None);
         assert!(recent.find("99").is_some());

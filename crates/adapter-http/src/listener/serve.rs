@@ -70,7 +70,7 @@ impl Serve for Server {
     async fn serve(self: Arc<Self>, connection: Connection) {
         let Connection { stream, peer, identity, place } = connection;
         self.observer.count(Event::ConnectionOpened, 1);
-        serve_requests(&self, stream, Peer { address: peer, identity }).await;
+        serve_requests(&self, stream, Peer::new(peer, identity)).await;
         self.observer.count(Event::ConnectionClosed, 1);
         drop(place);
     }

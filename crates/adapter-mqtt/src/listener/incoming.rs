@@ -63,6 +63,8 @@ pub(super) struct Incoming {
     pending: VecDeque<Pending>,
     /// The number of the first of them.
     first: u64,
+    /// How many of them are to be acknowledged.
+    to_acknowledge: usize,
     /// Made with the first message, since most connections of a gateway never publish.
     channel: Option<(SettlementSender, SettlementQueue)>,
     /// Packet identifiers of `QoS` 2 between PUBREC and PUBREL.
@@ -88,8 +90,7 @@ impl Incoming {
 
     /// How many of the client's Receive Maximum are in use.
     pub(super) fn unacknowledged(&self) -> usize {
-        let acknowledged = |pending: &&Pending| pending.qos != QoS::AtMostOnce;
-        self.pending.iter().filter(acknowledged).count() + self.received.len()
+        self.to_acknowledge + self.received.len()
     }
 
     /// Whether a message of `QoS` 2 with this identifier was taken and is not acknowledged.
@@ -122,6 +123,7 @@ impl Incoming {
     /// Takes a message and returns its number. It is acknowledged when every part that is added
     /// is settled.
     pub(super) fn add(&mut self, packet_id: u16, qos: QoS, reason: Reason) -> u64 {
+        self.to_acknowledge += usize::from(qos != QoS::AtMostOnce);
         self.pending.push_back(Pending {
             packet_id,
             qos,
@@ -236,6 +238,7 @@ impl Incoming {
         }
         let pending = self.pending.pop_front()?;
         self.first += 1;
+        self.to_acknowledge -= usize::from(pending.qos != QoS::AtMostOnce);
         let mut reason = pending.reason;
         if reason == Reason::SUCCESS && !pending.wanted {
             reason = Reason::NO_MATCHING_SUBSCRIBERS;
@@ -293,6 +296,7 @@ impl Incoming {
                 pending.open = pending.open.saturating_sub(1);
                 self.retries -= 1;
             }
+            self.to_acknowledge -= usize::from(pending.qos == QoS::AtLeastOnce);
             pending.qos = QoS::AtMostOnce;
             pending.envelope = None;
         }

@@ -41,7 +41,9 @@ const PULL_BYTES: usize = 16 * 1024 * 1024;
 
 /// Reads one durable consumer.
 pub(super) struct Puller {
-    jetstream: JetStream,
+    /// What the library wants beside a message to say where that is in its stream. It is lent to
+    /// each message, since a copy costs allocations.
+    jetstream: Option<JetStream>,
     consumer: Consumer<PullConfig>,
     /// What the subjects start with on which answers come; each question has one of its own, so
     /// that the end of an earlier one is not taken for the end of the present one.
@@ -92,7 +94,7 @@ impl Puller {
             ConnectError::Refused { reason: format!("consumer {name}: {failure}").into() }
         })?;
         Ok(Self {
-            jetstream: jetstream.clone(),
+            jetstream: Some(jetstream.clone()),
             consumer,
             inbox,
             questions: 0,
@@ -166,10 +168,11 @@ impl Puller {
         Ok(Pulled::Again)
     }
 
-    fn arrival(&self, shared: &Shared, message: Message) -> Option<Arrival> {
+    fn arrival(&mut self, shared: &Shared, message: Message) -> Option<Arrival> {
         let reply = message.reply.clone()?;
-        let message = jetstream::Message { message, context: self.jetstream.clone() };
+        let message = jetstream::Message { message, context: self.jetstream.take()? };
         let envelope = envelope(shared, &message);
+        self.jetstream = Some(message.context);
         Some(Arrival { tag: shared.ledger.enter(reply, self.ack_wait), envelope })
     }
 

@@ -37,6 +37,18 @@ impl std::fmt::Debug for Credential {
 pub(in crate::listener) struct Peer {
     pub(in crate::listener) address: std::net::SocketAddr,
     pub(in crate::listener) identity: Option<Arc<ClientIdentity>>,
+    /// The address, and its IP address, as each message of the connection has them.
+    pub(in crate::listener) written: [Text; 2],
+}
+
+impl Peer {
+    pub(in crate::listener) fn new(
+        address: std::net::SocketAddr,
+        identity: Option<Arc<ClientIdentity>>,
+    ) -> Self {
+        let written = [address.to_string().into(), address.ip().to_string().into()];
+        Self { address, identity, written }
+    }
 }
 
 /// Who sends a request.
@@ -164,7 +176,7 @@ mod tests {
     }
 
     fn peer() -> Peer {
-        Peer { address: "192.0.2.1:1".parse().unwrap(), identity: None }
+        Peer::new("192.0.2.1:1".parse().unwrap(), None)
     }
 
     fn certified() -> Peer {

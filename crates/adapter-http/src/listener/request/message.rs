@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderName, HeaderValue, StatusCode,
+    HeaderName, HeaderValue, Method, StatusCode,
     header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HOST},
 };
 use hyper::body::Incoming;
@@ -14,7 +14,7 @@ use tokio::{
 };
 use tracing::debug;
 use transload_adapter::Event;
-use transload_envelope::{Envelope, Origin};
+use transload_envelope::{Envelope, Origin, Text};
 
 use super::{COME_AGAIN, Call, Outcome, Refused, STOPPING, bad_signature, problem};
 use crate::{
@@ -141,11 +141,19 @@ impl Call<'_> {
 
     fn origin(&self, user: Option<User>) -> Origin {
         let Self { server, peer, head, address, .. } = self;
+        let [written, ip] = &peer.written;
+        let direct = self.client == peer.address.ip();
+        let client = if direct { ip.clone() } else { self.client.to_string().into() };
+        let method = match head.method {
+            Method::POST => Text::from_static("POST"),
+            Method::PUT => Text::from_static("PUT"),
+            ref other => other.as_str().into(),
+        };
         let mut origin = Origin::new(server.name.clone(), "http", address.clone())
-            .with("method", head.method.as_str())
+            .with("method", method)
             .with("path", head.uri.path())
-            .with("peer", peer.address.to_string())
-            .with("client", self.client.to_string());
+            .with("peer", written.clone())
+            .with("client", client);
         if let Some(User(name)) = user {
             origin = origin.with("user", name);
         }
