@@ -20,6 +20,8 @@ pub struct Nats {
     port: u16,
     mqtt_port: Option<u16>,
     tls: Option<ServerTls>,
+    /// Whether an acknowledgement of JetStream means «on disk», which no server does unasked.
+    syncs: bool,
     server: Option<Process>,
 }
 
@@ -33,8 +35,19 @@ impl Nats {
 
     /// A server that is not there yet, whose port is known.
     pub fn absent() -> Self {
-        let (mqtt_port, tls, server) = (None, None, None);
-        Self { directory: directory("nats"), port: free_port(), mqtt_port, tls, server }
+        Self {
+            directory: directory("nats"),
+            port: free_port(),
+            mqtt_port: None,
+            tls: None,
+            syncs: true,
+            server: None,
+        }
+    }
+
+    /// Leaves it to the server when it syncs, as it comes, from the next start.
+    pub fn sync_as_it_comes(&mut self) {
+        self.syncs = false;
     }
 
     /// Turns its own MQTT listener on, from the next start.
@@ -56,7 +69,7 @@ impl Nats {
     pub async fn appear(&mut self) {
         let configuration = self.directory.join("nats.conf");
         // Headers count towards the payload, so that the default of 1 MiB has no room for a
-        // payload of 1 MiB with headers. JetStream's acknowledgements are to mean «on disk».
+        // payload of 1 MiB with headers.
         let mqtt = self.mqtt_port.map_or(String::new(), |port| {
             format!("server_name: \"transload-tests\"\nmqtt {{ listen: \"127.0.0.1:{port}\" }}\n")
         });
@@ -66,11 +79,12 @@ impl Nats {
                 tls.ca, tls.certificate, tls.key
             )
         });
+        let sync = if self.syncs { ", sync_interval: always" } else { "" };
         write(
             &configuration,
             &format!(
                 "listen: \"127.0.0.1:{}\"\nmax_payload: 8388608\n\
-                 jetstream {{ store_dir: \"{}\", sync_interval: always }}\n{mqtt}{tls}",
+                 jetstream {{ store_dir: \"{}\"{sync} }}\n{mqtt}{tls}",
                 self.port,
                 self.directory.join("data").display()
             ),

@@ -170,6 +170,7 @@ pub(super) fn ends(path: Path, candidate: Candidate) -> Path {
 
 async fn start_nats(candidate: Candidate) -> Nats {
     let mut broker = Nats::absent();
+    broker.sync_as_it_comes();
     if candidate == Candidate::NatsMqtt {
         broker.serve_mqtt();
     }
@@ -217,7 +218,11 @@ fn configuration(
     };
     // A plain broker has no route: what devices publish goes to those who subscribed.
     if path.from == End::Listener && path.to == End::Listener {
-        return format!("[adapters.source]\nkind = \"mqtt\"\nlisten = \"127.0.0.1:{listener}\"\n");
+        // The load is faster than its own subscriber, and would be refused at the usual bound.
+        return format!(
+            "[adapters.source]\nkind = \"mqtt\"\nlisten = \"127.0.0.1:{listener}\"\n\
+             max_queued_messages = 1000000\nmax_queued_bytes = \"256MiB\"\n"
+        );
     }
     let from = adapter(path.from, listener, source)
         + match path.from {
