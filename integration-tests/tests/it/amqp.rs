@@ -223,6 +223,40 @@ async fn everything_that_amqp_carries_survives_the_broker() {
     client.stop().await;
 }
 
+/// Repeats, milliseconds, and an expiry for which the broker would close the channel.
+#[tokio::test]
+async fn what_amqp_has_no_form_for_survives_the_broker() {
+    let broker = RabbitMq::shared().await;
+    let mut client = Client::consuming(broker, "amqp.forms", "true").await;
+    let mut message = message("a", "x");
+    for (name, value) in [("x-b", "1"), ("x-a", " 2"), ("x-b", "3\n"), ("x-b", "")] {
+        message.envelope.headers.push(name, value);
+    }
+    let in_a_century = Timestamp::now().after(Duration::from_hours(24 * 365 * 100));
+    *message.envelope.properties_mut() = Properties {
+        expires_at: Some(in_a_century),
+        timestamp: Some(Timestamp { unix_ms: 1_700_000_000_123 }),
+        ..Properties::NONE
+    };
+    let sent = client.send("queue = 'amqp.forms'", std::slice::from_ref(&message)).await;
+    assert_eq!(letters(&sent), "+");
+    let got = client.receive(1).await;
+    let envelope = &got[0].envelope;
+    let headers: Vec<_> = envelope
+        .headers
+        .iter()
+        .map(|header| (&*header.name, header.value.as_text().map(|text| &**text)))
+        .collect();
+    assert_eq!(
+        headers,
+        [("x-a", Some(" 2")), ("x-b", Some("1")), ("x-b", Some("3\n")), ("x-b", Some(""))]
+    );
+    assert_eq!(envelope.properties().timestamp, message.envelope.properties().timestamp);
+    assert_eq!(envelope.properties().expires_at, Some(in_a_century));
+    accept(got);
+    client.stop().await;
+}
+
 #[tokio::test]
 async fn acknowledgements_in_any_order_leave_nothing_behind() {
     const COUNT: usize = 2000;
