@@ -15,8 +15,8 @@
 //! Times are milliseconds since 1970-01-01T00:00:00Z. A property whose text does not fit a header
 //! line is carried as `Transload-Property: <name>=<percent-encoded text>`. A user header is carried
 //! as `Transload-Header: <name>=<value>`, both percent-encoded, when its name is not printable ASCII
-//! without `:`, when its name is one of those above or starts with `Nats-`, or when its value does
-//! not fit a line. Attributes of an event (`ce-…`) are percent-encoded as the NATS binding of
+//! without `:`, when its name is one of those above, starts with `Nats-` or is that of an attribute
+//! of an event but for its case, or when its value does not fit a line. Attributes of an event (`ce-…`) are percent-encoded as the NATS binding of
 //! `CloudEvents` 1.0.2 wants it; the event's source and id are the id of a message that has no other. The
 //! client keeps the order of headers of one name only; those of different
 //! names come in the order of their names.
@@ -131,8 +131,15 @@ fn line_text(header: &Header) -> String {
 
 /// The line for a header, if there is one that the peer reads back unchanged.
 fn line(name: &str, text: &str) -> Option<(HeaderName, HeaderValue)> {
-    let fits = !name.is_empty() && !reserved(name);
+    let fits = !name.is_empty() && !reserved(name) && !is_miswritten_attribute(name);
     Some((fits.then(|| name.parse().ok()).flatten()?, line_value(text)?))
+}
+
+/// Whether the peer would take the header for an attribute of an event, and write its name in lower
+/// case.
+fn is_miswritten_attribute(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    lower != name && cloudevents::attribute(&lower).is_some()
 }
 
 #[derive(Default)]

@@ -334,4 +334,9 @@ fn attributes_of_events_are_percent_encoded() {
     let (written, _) = outgoing(&envelope, Outbound::default(), NOW);
     assert_eq!(lines(&written, "ce-subject"), ["Euro%20%E2%82%AC%20%F0%9F%98%80"]);
     assert_eq!(lines(&written, "other"), ["a%20b"]);
+    // Not an attribute but for its case: the peer would write it in lower case.
+    envelope.headers.push("CE-x", "1");
+    let (written, _) = outgoing(&envelope, Outbound::default(), NOW);
+    assert_eq!(lines(&written, "CE-x"), [""; 0]);
+    assert_eq!(incoming(Some(&written), NOW).headers.get("CE-x"), Some(&"1".into()));
 }

@@ -57,10 +57,9 @@ pub fn notices(configuration: &Configuration) -> Vec<Notice> {
 }
 
 fn add(notices: &mut Vec<Notice>, notice: Notice, route: &Text) {
-    let is_same =
-        |known: &&mut Notice| Notice { routes: Vec::new(), ..(**known).clone() } == notice;
-    if let Some(known) = notices.iter_mut().find(is_same) {
-        if !known.routes.contains(route) {
+    if let Some(known) = notices.iter_mut().find(|known| known.says_the_same(&notice)) {
+        // Routes come one after the other.
+        if known.routes.last() != Some(route) {
             known.routes.push(route.clone());
         }
     } else {
@@ -98,6 +97,13 @@ impl Notice {
             remark: "",
             routes: Vec::new(),
         }
+    }
+
+    /// Whether another one differs in its routes at most.
+    fn says_the_same(&self, other: &Self) -> bool {
+        let Self { from, to, lost, kept, altered, remark, routes: _ } = self;
+        (from, to, remark) == (&other.from, &other.to, &other.remark)
+            && (lost, kept, altered) == (&other.lost, &other.kept, &other.altered)
     }
 
     /// The protocols, such as `MQTT 5 → HTTP:`.
