@@ -3,9 +3,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::{
-    codec::{
-        Packet, Publish, PublishHead, Version, decode, frame_length, publish_head, sniff_version,
-    },
+    codec::{Packet, Publish, Version, decode, frame_length, publish_head, sniff_version},
     topic::Filter,
 };
 
@@ -50,17 +48,7 @@ fn given_on(version: Version, publish: Publish) {
         // Its topic is known by the connection only.
         return;
     }
-    let head = PublishHead {
-        dup: publish.dup,
-        qos: publish.qos,
-        retain: publish.retain,
-        packet_id: publish.packet_id,
-        topic: &publish.topic,
-        expiry_s: publish.expiry_s,
-        subscription_ids: &[],
-        properties: publish.properties.as_deref(),
-        payload_bytes: publish.payload.len(),
-    };
+    let head = publish.head();
     let mut written = BytesMut::new();
     if publish_head(&mut written, version, &head, None).is_none() {
         return;

@@ -1,36 +1,21 @@
 //! `transload repair`
 
-use std::{fmt::Write as _, io};
+use std::fmt::Write as _;
 
-use tokio::runtime::Runtime;
-use transload_gateway::{
-    OfflineError, Repaired,
-    config::{Loaded, load},
-    repair,
-};
+use transload_gateway::{OfflineError, Repaired, repair};
 
 use crate::{
-    adapters,
     arguments::{Arguments, RepairArguments},
-    colored, environment,
     exit::Outcome,
-    logging, print, print_error,
+    operate::{begin, failed},
+    print,
 };
 
 /// Checks the files of a stopped gateway, and sets aside what is damaged if that was asked for.
 pub(crate) fn run(arguments: &Arguments, how: &RepairArguments) -> Outcome {
-    if let Err(reason) = logging::start(&arguments.log) {
-        return failed(&reason);
-    }
-    let Loaded { configuration, report, .. } =
-        load(&arguments.config, &environment, &adapters::registry());
-    let Some(configuration) = configuration else {
-        print_error(&report.render(colored(&io::stderr())));
-        return Outcome::Faults;
-    };
-    let runtime = match Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => return failed(&format!("the runtime cannot be started: {error}")),
+    let (configuration, runtime) = match begin(arguments) {
+        Ok(begun) => begun,
+        Err(outcome) => return outcome,
     };
     match runtime.block_on(repair(&configuration, how.set_aside)) {
         Ok(found) => {
@@ -42,11 +27,6 @@ pub(crate) fn run(arguments: &Arguments, how: &RepairArguments) -> Outcome {
             error @ (OfflineError::Missing(_) | OfflineError::Data(_) | OfflineError::Queue(_)),
         ) => failed(&error.to_string()),
     }
-}
-
-fn failed(reason: &str) -> Outcome {
-    print_error(&format!("error: {reason}\n"));
-    Outcome::Incomplete
 }
 
 fn describe(found: &Repaired) -> String {

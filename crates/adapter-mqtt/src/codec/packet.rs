@@ -124,6 +124,24 @@ pub(crate) struct Publish {
     pub(crate) payload: Bytes,
 }
 
+#[cfg(any(test, feature = "testing"))]
+impl Publish {
+    /// The head with which this message, as it was read, is written again.
+    pub(crate) fn head(&self) -> super::PublishHead<'_> {
+        super::PublishHead {
+            dup: self.dup,
+            qos: self.qos,
+            retain: self.retain,
+            packet_id: self.packet_id,
+            topic: &self.topic,
+            expiry_s: self.expiry_s,
+            subscription_ids: &[],
+            properties: self.properties.as_deref(),
+            payload_bytes: self.payload.len(),
+        }
+    }
+}
+
 /// Which of the four acknowledgements.
 #[expect(clippy::enum_variant_names, reason = "the specification's names")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

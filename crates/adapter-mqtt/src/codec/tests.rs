@@ -4,8 +4,8 @@ use rumqttc::{mqttbytes::v4, v5::mqttbytes::v5};
 use transload_envelope::Text;
 
 use super::{
-    Ack, AckKind, ConnAck, MessageProperties, Packet, PublishHead, QoS, Reason, Version, connack,
-    decode, disconnect, frame_length, puback, publish_head, suback, unsuback,
+    Ack, AckKind, ConnAck, MessageProperties, Packet, QoS, Reason, Version, connack, decode,
+    disconnect, frame_length, puback, publish_head, suback, unsuback,
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -57,17 +57,7 @@ fn read(version: Version, bytes: BytesMut) -> Packet {
 /// Writes what was read, as the listener would to a subscriber.
 fn write(version: Version, packet: &Packet) -> BytesMut {
     let Packet::Publish(publish) = packet else { panic!("{packet:?}") };
-    let head = PublishHead {
-        dup: publish.dup,
-        qos: publish.qos,
-        retain: publish.retain,
-        packet_id: publish.packet_id,
-        topic: &publish.topic,
-        expiry_s: publish.expiry_s,
-        subscription_ids: &[],
-        properties: publish.properties.as_deref(),
-        payload_bytes: publish.payload.len(),
-    };
+    let head = publish.head();
     let mut bytes = BytesMut::new();
     let total = publish_head(&mut bytes, version, &head, None).unwrap();
     bytes.extend_from_slice(&publish.payload);

@@ -41,20 +41,26 @@ enum Done {
     InPart,
 }
 
-/// Does what was asked for, where the gateway is.
-pub(crate) fn operate(arguments: &Arguments, command: Command<'_>) -> Outcome {
-    if let Err(reason) = logging::start(&arguments.log) {
-        return failed(&reason);
-    }
+/// What every command needs that works on a gateway's files: the log, the configuration and a runtime.
+/// Where one is not to be had, that has been said, and the outcome is given back.
+pub(crate) fn begin(arguments: &Arguments) -> Result<(Configuration, Runtime), Outcome> {
+    logging::start(&arguments.log).map_err(|reason| failed(&reason))?;
     let Loaded { configuration, report, .. } =
         load(&arguments.config, &environment, &adapters::registry());
     let Some(configuration) = configuration else {
         print_error(&report.render(colored(&io::stderr())));
-        return Outcome::Faults;
+        return Err(Outcome::Faults);
     };
-    let runtime = match Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => return failed(&format!("the runtime cannot be started: {error}")),
+    let runtime = Runtime::new()
+        .map_err(|error| failed(&format!("the runtime cannot be started: {error}")))?;
+    Ok((configuration, runtime))
+}
+
+/// Does what was asked for, where the gateway is.
+pub(crate) fn operate(arguments: &Arguments, command: Command<'_>) -> Outcome {
+    let (configuration, runtime) = match begin(arguments) {
+        Ok(begun) => begun,
+        Err(outcome) => return outcome,
     };
     let done = runtime.block_on(async {
         let access = Access::open(&configuration).await?;
@@ -86,7 +92,8 @@ pub(crate) fn ask(configuration: &Configuration, path: &str) -> Result<Value, Fa
     })
 }
 
-fn failed(reason: &str) -> Outcome {
+/// Says why a command was not done.
+pub(crate) fn failed(reason: &str) -> Outcome {
     print_error(&format!("error: {reason}\n"));
     Outcome::Incomplete
 }
