@@ -25,7 +25,7 @@ mod relation;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use transload_envelope::Text;
 
@@ -84,9 +84,14 @@ impl Affix {
 /// | `{{`, `}}` | a brace |
 ///
 /// A pattern that starts with a wildcard does not match an address that starts with `$`.
+///
+/// Cheap to clone: the rules of a large file are in several tables.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Pattern {
-    source: Text,
+pub struct Pattern(Arc<Parsed>);
+
+#[derive(PartialEq, Eq, Hash)]
+struct Parsed {
+    source: Box<str>,
     levels: Box<[Level]>,
     captures: Box<[Text]>,
 }
@@ -105,24 +110,24 @@ impl Pattern {
 
     /// The pattern as it was written.
     pub fn as_str(&self) -> &str {
-        &self.source
+        &self.0.source
     }
 
     /// What each level matches, from left to right; never empty.
     pub fn levels(&self) -> &[Level] {
-        &self.levels
+        &self.0.levels
     }
 
     /// The names of the captures, from left to right.
     pub fn captures(&self) -> &[Text] {
-        &self.captures
+        &self.0.captures
     }
 
     /// The pattern as an MQTT topic filter: captures become `+` and `#`. It matches every address
     /// that the pattern matches, and more where a capture has text around it.
     pub fn to_filter(&self) -> String {
-        let mut filter = String::with_capacity(self.source.len());
-        for (number, level) in self.levels.iter().enumerate() {
+        let mut filter = String::with_capacity(self.0.source.len());
+        for (number, level) in self.0.levels.iter().enumerate() {
             if number > 0 {
                 filter.push('/');
             }
@@ -141,9 +146,9 @@ impl Pattern {
         if self.starts_with_wildcard() && address.starts_with('$') {
             return None;
         }
-        let mut captures = Captures { names: &self.captures, values: [""; CAPTURES_MAX], len: 0 };
+        let mut captures = Captures { names: &self.0.captures, values: [""; CAPTURES_MAX], len: 0 };
         let mut left = Some(address);
-        for level in &self.levels {
+        for level in &self.0.levels {
             if let Level::Rest { captured } = level {
                 if *captured {
                     captures.push(left.unwrap_or_default());
@@ -179,7 +184,7 @@ impl Pattern {
 
     /// Whether an address that starts with `$` is out of reach (MQTT 5.0, section 4.7.2).
     fn starts_with_wildcard(&self) -> bool {
-        match self.levels.first() {
+        match self.0.levels.first() {
             Some(Level::Any { .. } | Level::Rest { .. }) => true,
             Some(Level::Affixed(affix)) => affix.prefix.is_empty(),
             Some(Level::Literal(_)) | None => false,
@@ -188,7 +193,7 @@ impl Pattern {
 
     /// Whether every address that matches starts with `$`; otherwise none does.
     fn starts_with_dollar(&self) -> bool {
-        match self.levels.first() {
+        match self.0.levels.first() {
             Some(Level::Literal(text)) => text.starts_with('$'),
             Some(Level::Any { .. } | Level::Rest { .. } | Level::Affixed(_)) | None => false,
         }
@@ -205,13 +210,13 @@ impl FromStr for Pattern {
 
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.source)
+        f.write_str(&self.0.source)
     }
 }
 
 impl fmt::Debug for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", &*self.source)
+        write!(f, "{:?}", &*self.0.source)
     }
 }
 

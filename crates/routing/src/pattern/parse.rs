@@ -1,8 +1,8 @@
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use transload_envelope::Text;
 
-use super::{Affix, CAPTURES_MAX, LEVELS_MAX, Level, PATTERN_BYTES_MAX, Pattern};
+use super::{Affix, CAPTURES_MAX, LEVELS_MAX, Level, PATTERN_BYTES_MAX, Parsed, Pattern};
 use crate::PatternError;
 
 /// How long the name of a capture may be, in bytes.
@@ -19,7 +19,7 @@ pub(super) enum Syntax {
 pub(super) fn pattern(text: &str, syntax: Syntax) -> Result<Pattern, PatternError> {
     check_text(text)?;
     let mut parser = Parser { syntax, captures: Vec::new() };
-    let mut levels = Vec::new();
+    let mut levels = Vec::with_capacity(text.matches('/').count().min(LEVELS_MAX) + 1);
     let mut start = 0;
     for written in text.split('/') {
         let end = start + written.len();
@@ -41,11 +41,11 @@ pub(super) fn pattern(text: &str, syntax: Syntax) -> Result<Pattern, PatternErro
         levels.push(level);
         start = end + 1;
     }
-    Ok(Pattern {
+    Ok(Pattern(Arc::new(Parsed {
         source: text.into(),
         levels: levels.into_boxed_slice(),
         captures: parser.captures.into_boxed_slice(),
-    })
+    })))
 }
 
 fn check_text(text: &str) -> Result<(), PatternError> {

@@ -11,7 +11,7 @@ pub(super) fn overlaps(left: &Pattern, right: &Pattern) -> bool {
     {
         return false;
     }
-    let (mut lefts, mut rights) = (left.levels.iter(), right.levels.iter());
+    let (mut lefts, mut rights) = (left.levels().iter(), right.levels().iter());
     loop {
         match (lefts.next(), rights.next()) {
             (None, None) | (Some(Level::Rest { .. }), _) | (_, Some(Level::Rest { .. })) => {
@@ -44,13 +44,13 @@ pub(super) fn covers(outer: &Pattern, inner: &Pattern) -> bool {
         return false;
     }
     // An address has at least one level, so a whole pattern `#` is the same as `+/#`.
-    if let [Level::Rest { .. }] = &*inner.levels {
+    if let [Level::Rest { .. }] = inner.levels() {
         return matches!(
-            &*outer.levels,
+            outer.levels(),
             [Level::Rest { .. }] | [Level::Any { .. }, Level::Rest { .. }]
         );
     }
-    let (mut outers, mut inners) = (outer.levels.iter(), inner.levels.iter());
+    let (mut outers, mut inners) = (outer.levels().iter(), inner.levels().iter());
     loop {
         match (outers.next(), inners.next()) {
             (None, None) | (Some(Level::Rest { .. }), _) => return true,

@@ -5,7 +5,7 @@ mod render;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, ops::Range, str::FromStr};
+use std::{fmt, ops::Range, str::FromStr, sync::Arc};
 
 use transload_envelope::Text;
 
@@ -37,9 +37,14 @@ pub const RENDERED_BYTES_MAX: usize = 64 * 1024;
 ///
 /// What is in braces is a reference when it is a name alone, or starts with `header.`, `property.`,
 /// `attribute.` or `message.`; everything else is an expression.
+///
+/// Cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Template {
-    source: Text,
+pub struct Template(Arc<Parsed>);
+
+#[derive(PartialEq, Eq)]
+struct Parsed {
+    source: Box<str>,
     parts: Box<[Part]>,
 }
 
@@ -149,17 +154,17 @@ impl Template {
 
     /// The template as it was written.
     pub fn as_str(&self) -> &str {
-        &self.source
+        &self.0.source
     }
 
     /// Whether it comes to the same text for every message.
     pub fn is_constant(&self) -> bool {
-        self.parts.iter().all(|part| matches!(part, Part::Literal(_)))
+        self.0.parts.iter().all(|part| matches!(part, Part::Literal(_)))
     }
 
     /// The references in the order of the text.
     pub fn names(&self) -> impl Iterator<Item = &Reference> {
-        self.parts.iter().filter_map(|part| match part {
+        self.0.parts.iter().filter_map(|part| match part {
             Part::Reference(reference) => Some(reference),
             Part::Literal(_) | Part::Expression(_) => None,
         })
@@ -167,7 +172,7 @@ impl Template {
 
     /// The expressions in the order of the text.
     pub fn expressions(&self) -> impl Iterator<Item = &Embedded> {
-        self.parts.iter().filter_map(|part| match part {
+        self.0.parts.iter().filter_map(|part| match part {
             Part::Expression(embedded) => Some(&**embedded),
             Part::Literal(_) | Part::Reference(_) => None,
         })
@@ -187,7 +192,7 @@ impl Template {
 
     /// The expression that it consists of, if there is nothing else in it.
     pub(crate) fn as_expression(&self) -> Option<&Embedded> {
-        match &*self.parts {
+        match &*self.0.parts {
             [Part::Expression(embedded)] => Some(embedded),
             _ => None,
         }
@@ -195,9 +200,9 @@ impl Template {
 
     /// Whether it is constant and comes to exactly what is written.
     pub(crate) fn is_verbatim(&self) -> bool {
-        match &*self.parts {
+        match &*self.0.parts {
             [] => true,
-            [Part::Literal(text)] => *text == self.source,
+            [Part::Literal(text)] => **text == *self.0.source,
             _ => false,
         }
     }
@@ -247,12 +252,12 @@ impl FromStr for Template {
 
 impl fmt::Display for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.source)
+        f.write_str(&self.0.source)
     }
 }
 
 impl fmt::Debug for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", &*self.source)
+        write!(f, "{:?}", &*self.0.source)
     }
 }

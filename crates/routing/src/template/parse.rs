@@ -1,7 +1,9 @@
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
+
+use transload_envelope::Text;
 
 use super::{
-    Embedded, MessageField, Name, Part, Property, Reference, TEMPLATE_BYTES_MAX, Template,
+    Embedded, MessageField, Name, Parsed, Part, Property, Reference, TEMPLATE_BYTES_MAX, Template,
 };
 use crate::{Expression, TemplateError, expression::parse::embedded};
 
@@ -15,7 +17,7 @@ pub(super) fn template(text: &str) -> Result<Template, TemplateError> {
             ),
         ));
     }
-    let mut parts = Vec::new();
+    let mut parts = Vec::with_capacity(1);
     let mut literal = String::new();
     let mut at = 0;
     while let Some(left) = text.get(at..).filter(|left| !left.is_empty()) {
@@ -29,16 +31,17 @@ pub(super) fn template(text: &str) -> Result<Template, TemplateError> {
         } else {
             let (part, length) = braces(left, at)?;
             if !literal.is_empty() {
-                parts.push(Part::Literal(std::mem::take(&mut literal).into()));
+                parts.push(Part::Literal(Text::from(&*literal)));
+                literal.clear();
             }
             parts.push(part);
             at += length;
         }
     }
     if !literal.is_empty() {
-        parts.push(Part::Literal(literal.into()));
+        parts.push(Part::Literal(Text::from(&*literal)));
     }
-    Ok(Template { source: text.into(), parts: parts.into_boxed_slice() })
+    Ok(Template(Arc::new(Parsed { source: text.into(), parts: parts.into_boxed_slice() })))
 }
 
 /// Reads the reference or expression that `left` begins with, and how long it is; `start` is its

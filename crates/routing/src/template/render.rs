@@ -32,7 +32,7 @@ impl Template {
     /// The text as shared text: without a copy where the template is constant or the message has
     /// the text already. `buffer` is used where it is not, and its content is lost.
     pub fn render_text(&self, scope: &Scope<'_>, buffer: &mut String) -> Result<Text, RenderError> {
-        match &*self.parts {
+        match &*self.0.parts {
             [] => return Ok(Text::new()),
             [Part::Literal(text)] => return Ok(text.clone()),
             [Part::Reference(reference)] => {
@@ -53,7 +53,7 @@ impl Template {
         start: usize,
         into: &mut String,
     ) -> Result<(), RenderError> {
-        for part in &self.parts {
+        for part in &self.0.parts {
             match part {
                 Part::Literal(text) => push(text, start, into)?,
                 Part::Reference(reference) => match reference.find(scope) {
@@ -74,7 +74,7 @@ impl Template {
     }
 
     fn text_of(&self, reference: &Reference) -> Text {
-        self.source.get(reference.range()).unwrap_or_default().into()
+        self.0.source.get(reference.range()).unwrap_or_default().into()
     }
 }
 
