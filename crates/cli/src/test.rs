@@ -43,6 +43,8 @@ pub(crate) fn test(arguments: &Arguments, wanted: &Test) -> Outcome {
         return Outcome::Faults;
     };
     let outcome = run_tests(&configuration, &wanted.containing);
+    // The process ends here, and a large configuration takes long to take apart.
+    std::mem::forget(configuration);
     match wanted.format {
         ReportFormat::Json => print(&format!("{outcome:#}\n")),
         ReportFormat::Text => print(&text(&outcome, Paint(colored(&io::stdout())))),

@@ -11,7 +11,7 @@ use super::{
     document,
     finding::Finding,
     fingerprint::Fingerprint,
-    json,
+    json::{Hidden, Settings},
     model::{Deduplicate, Unrouted},
     recover::{self, Fault, Recovered},
     schema_view::View,
@@ -152,7 +152,9 @@ impl<'a> Check<'a> {
         declared.kind = Some(RoleOf(role));
         let schemas = self.schemas(role);
         let expanded = |at| self.expanded.contains(&(file, at));
-        declared.shown = json::settings(table.get_ref(), Some(schemas.config()), &expanded);
+        let hidden = Hidden { secret_keys: &self.secret_keys, expanded: &expanded };
+        let view = Some(schemas.config());
+        declared.shown = Settings { table: table.get_ref(), view, hidden, shape: None }.to_map();
         self.secret_files(file, table.get_mut(), schemas.config());
         let kind = format!("{} {}", role.kind(), role.role_key());
         declared.fingerprint = Fingerprint::of(&kind, table.get_ref());
@@ -288,24 +290,16 @@ impl<'a> Check<'a> {
     /// Replaces each key `NAME_file` by `NAME` with the text of the file, where the schema knows
     /// only the latter.
     pub(super) fn secret_files(&mut self, file: FileId, table: &mut DeTable<'a>, view: View<'_>) {
-        let keys: Vec<_> = table.keys().map(|key| key.get_ref().to_string()).collect();
-        for key in keys {
-            if let Some(value) = table.get_mut(key.as_str()) {
-                self.hide_if_secret(file, value, view.entry(&key));
-                if let (DeValue::Table(inner), Some(view)) = (value.get_mut(), view.property(&key))
-                {
-                    self.secret_files(file, inner, view);
-                } else if let (DeValue::Array(list), Some(view)) =
-                    (value.get_mut(), view.property(&key).and_then(View::element))
-                {
-                    for element in list.iter_mut() {
-                        self.hide_if_secret(file, element, Some(view));
-                        if let DeValue::Table(inner) = element.get_mut() {
-                            self.secret_files(file, inner, view);
-                        }
-                    }
-                }
+        let mut files = Vec::new();
+        for (key, value) in &mut *table {
+            let key = key.get_ref();
+            self.hide_if_secret(file, value, view.entry(key));
+            self.secret_files_in(file, value, view.property(key));
+            if key.ends_with("_file") {
+                files.push(key.to_string());
             }
+        }
+        for key in files {
             let Some(name) = key.strip_suffix("_file") else { continue };
             if view.property(&key).is_none() && view.property(name).is_some() {
                 self.secret_file(file, table, &key, name);
@@ -314,6 +308,22 @@ impl<'a> Check<'a> {
                 // The adapter reads it, when it connects and when it is told to look again.
                 self.watched.file(path.into());
             }
+        }
+    }
+
+    fn secret_files_in(&mut self, file: FileId, value: &mut Value<'a>, view: Option<View<'_>>) {
+        match (value.get_mut(), view) {
+            (DeValue::Table(inner), Some(view)) => self.secret_files(file, inner, view),
+            (DeValue::Array(list), Some(view)) => {
+                let Some(view) = view.element() else { return };
+                for element in list.iter_mut() {
+                    self.hide_if_secret(file, element, Some(view));
+                    if let DeValue::Table(inner) = element.get_mut() {
+                        self.secret_files(file, inner, view);
+                    }
+                }
+            }
+            _ => {}
         }
     }
 

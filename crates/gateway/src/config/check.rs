@@ -9,6 +9,7 @@ use std::{
 use transload_adapter::{Kind, Lint, Registry, Severity};
 
 use super::{
+    document::SecretKeys,
     environment::Environment,
     files,
     finding::Finding,
@@ -40,6 +41,7 @@ pub(super) struct Check<'a> {
     pub(super) expanded: HashSet<(FileId, usize)>,
     /// Files that settings name.
     pub(super) watched: Watched,
+    pub(super) secret_keys: SecretKeys,
     schemas: HashMap<(&'static str, &'static str), Rc<KindSchemas>>,
 }
 
@@ -61,6 +63,7 @@ impl<'a> Check<'a> {
             broken_files: HashSet::new(),
             expanded: HashSet::new(),
             watched: Watched::default(),
+            secret_keys: SecretKeys::default(),
             schemas: HashMap::new(),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    cell::RefCell,
     collections::{HashMap, HashSet},
     ops::Range,
 };
@@ -108,15 +109,8 @@ impl<'a> Check<'a> {
 
     /// Keeps passwords that stand in the file out of the excerpts and messages.
     fn hide_secrets(&mut self, file: FileId, root: &mut DeTable<'a>) {
-        // A file has few keys, and each of them very often.
-        let mut known = HashMap::new();
         tree::strings(root, &mut |key, span, text| {
-            let secret = known.get(key).copied().unwrap_or_else(|| {
-                let secret = is_secret_key(key);
-                known.insert(key.to_owned(), secret);
-                secret
-            });
-            if secret {
+            if self.secret_keys.has(key) {
                 if !is_reference(text) {
                     self.hidden_spans.push((file, inner(&span)));
                     let text = text.clone();
@@ -134,6 +128,22 @@ impl<'a> Check<'a> {
     }
 }
 
+/// Tells which keys are those of secrets. A file has few keys, and each of them very often.
+#[derive(Debug, Default)]
+pub(super) struct SecretKeys(RefCell<HashMap<String, bool>>);
+
+impl SecretKeys {
+    /// Whether a value is to be hidden for its key's sake.
+    pub(super) fn has(&self, key: &str) -> bool {
+        let known = self.0.borrow().get(key).copied();
+        known.unwrap_or_else(|| {
+            let secret = is_secret_key(key);
+            self.0.borrow_mut().insert(key.to_owned(), secret);
+            secret
+        })
+    }
+}
+
 /// A string without its quotes.
 pub(super) fn inner(string: &Range<usize>) -> Range<usize> {
     (string.start + 1).min(string.end)..string.end.saturating_sub(1).max(string.start)
@@ -147,7 +157,7 @@ fn is_reference(text: &str) -> bool {
 }
 
 /// Whether a value is to be hidden for its key's sake, also when the key is misspelt.
-pub(super) fn is_secret_key(key: &str) -> bool {
+fn is_secret_key(key: &str) -> bool {
     let key = key.to_lowercase();
     let like = |word: &str| {
         let slips = if word.len() > 6 { 2 } else { 1 };
@@ -164,6 +174,9 @@ pub(super) fn is_secret_key(key: &str) -> bool {
 /// The password of `scheme://user:password@host`, or the user where there is no password, since
 /// that is a token then. Where the scheme was forgotten, there must be a password.
 pub(super) fn password_in_url(text: &str) -> Option<Range<usize>> {
+    if !text.contains('@') {
+        return None;
+    }
     let scheme = text.find("://").map(|at| at + 3);
     let start = scheme.unwrap_or(0);
     let rest = text.get(start..)?;

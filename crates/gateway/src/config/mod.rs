@@ -65,6 +65,7 @@ pub use self::{
     environment::Environment,
     finding::{Finding, Report},
     fingerprint::Fingerprint,
+    json::JsonTable,
     model::{
         AdapterInstance, Batch, BatchFormat, Configuration, Deduplicate, DeduplicateBy,
         GatewaySettings, Guarantee, Reply, Route, RouteTarget, TelemetrySettings, UNROUTED,

@@ -10,7 +10,7 @@ use transload_delivery::dead_letters::Bounds;
 use transload_envelope::Text;
 use transload_routing::{Pattern, Shape, Template, When};
 
-use super::fingerprint::Fingerprint;
+use super::{fingerprint::Fingerprint, json::JsonTable};
 use crate::{limits::RouteLimits, rule_test::RuleTest};
 
 /// A whole configuration.
@@ -229,9 +229,9 @@ pub struct RouteTarget {
     /// Its checked settings.
     pub target: PreparedTarget,
     /// Its keys as they stand in the file, without secrets; to be shown.
-    pub keys: Map<String, Json>,
+    pub keys: JsonTable,
     /// The same as a running gateway may show it: also without what came from the environment.
-    pub shown: Map<String, Json>,
+    pub shown: JsonTable,
     /// Stands for its settings, so that a change can be told.
     pub fingerprint: Fingerprint,
     /// What is made of a message for this target only.

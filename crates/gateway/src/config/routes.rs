@@ -16,7 +16,6 @@ use super::{
     adapters::{Adapters, NAME_BYTES_MAX},
     check::{Check, from_lint},
     finding::Finding,
-    json,
     lanes::Ordering,
     model::{Route, RouteTarget, UNROUTED, WhenFull},
     recover,
@@ -82,8 +81,7 @@ impl<'a> Check<'a> {
         let whole = Place { file, span: table.span() };
         let to = table.get_mut().remove("to");
         let shape = table.get_mut().remove("shape");
-        let expanded = |at| self.expanded.contains(&(file, at));
-        let shown = shape.as_ref().map(|shape| json::written(shape, &expanded));
+        let shown = shape.as_ref().map(|shape| self.written(file, shape));
         let mut recovered = recover::read(&mut table, &["to", "shape"], |table| {
             RouteKeys::deserialize(Deserializer::from(table.clone()))
         });
@@ -154,7 +152,7 @@ impl<'a> Check<'a> {
         let name = name.into_inner();
         let unfit = |character: char| character.is_control() || character == '/';
         // Its queues would be taken for the dead letters of a route.
-        let taken = if format!("{name}/") == PREFIX {
+        let taken = if PREFIX.strip_suffix('/') == Some(&*name) {
             Some("the name stands for the dead letters of all routes")
         } else {
             (name == UNROUTED).then_some("the name stands for messages that no route wants")
@@ -269,7 +267,7 @@ impl<'a> Check<'a> {
             let adapter_name = &adapters.get(target.adapter)?.name;
             let earlier = to.iter().filter(|other| other.adapter == target.adapter).count();
             let destination = match earlier {
-                0 => format!("{name}/{adapter_name}"),
+                0 => [name.as_str(), "/", adapter_name].concat(),
                 _ => format!("{name}/{adapter_name}/{}", earlier + 1),
             };
             // A constant with doubled braces comes to something else than what is written.

@@ -50,7 +50,7 @@ fn route(configuration: &Configuration, route: &Route) -> Value {
     let to = route.to.iter().map(|to| {
         let mut keys = Map::new();
         keys.insert("adapter".to_owned(), json!(name(&to.adapter)));
-        keys.extend(to.shown.clone());
+        keys.extend(to.shown.to_map());
         Value::Object(keys)
     });
     json!({

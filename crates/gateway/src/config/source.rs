@@ -29,8 +29,9 @@ pub struct Source {
     pub path: PathBuf,
     /// What was read.
     pub text: String,
-    /// What may be shown: the same text of the same length, in which secrets are asterisks.
-    shown: String,
+    /// What may be shown, where that is not all: the same text of the same length, in which secrets
+    /// are asterisks.
+    shown: Option<String>,
 }
 
 /// The files that a configuration was read from.
@@ -40,8 +41,7 @@ pub struct Sources(Vec<Source>);
 impl Sources {
     /// Adds a file.
     pub(super) fn add(&mut self, path: PathBuf, text: String) -> FileId {
-        let shown = text.clone();
-        self.0.push(Source { path, text, shown });
+        self.0.push(Source { path, text, shown: None });
         FileId(self.0.len() - 1)
     }
 
@@ -64,13 +64,14 @@ impl Sources {
     pub(super) fn hide(&mut self, file: FileId, spans: &[Range<usize>]) {
         let Some(source) = self.0.get_mut(file.0) else { return };
         for span in spans {
-            let Some(part) = source.shown.get(span.clone()) else { continue };
+            let shown = source.shown.get_or_insert_with(|| source.text.clone());
+            let Some(part) = shown.get(span.clone()) else { continue };
             // One asterisk for each byte, so that every other place stays where it is.
             let hidden: String = part
                 .bytes()
                 .map(|byte| if matches!(byte, b'\n' | b'\r') { char::from(byte) } else { '*' })
                 .collect();
-            source.shown.replace_range(span.clone(), &hidden);
+            shown.replace_range(span.clone(), &hidden);
         }
     }
 }
@@ -78,7 +79,7 @@ impl Sources {
 impl Source {
     /// The text with its secrets hidden.
     pub fn shown(&self) -> &str {
-        &self.shown
+        self.shown.as_deref().unwrap_or(&self.text)
     }
 
     /// Where a byte of the text is.

@@ -1,9 +1,9 @@
 //! The `to` of a route.
 
-use serde_json::{Map, Value as Json};
 use std::borrow::Cow;
 
-use toml::de::DeValue;
+use serde_json::Value as Json;
+use toml::de::{DeTable, DeValue};
 use transload_adapter::{Kind, PreparedTarget};
 use transload_envelope::Text;
 use transload_routing::{Name, Pattern, Shape, Template};
@@ -14,7 +14,7 @@ use super::{
     condition::unknown_captures as unknown_captures_of,
     finding::Finding,
     fingerprint::Fingerprint,
-    json::{self, without_secrets},
+    json::{self, Hidden, JsonTable, Settings, WithoutSecrets},
     recover,
     schema_view::View,
     source::{FileId, Place},
@@ -36,10 +36,10 @@ pub(super) struct DeclaredTarget {
     pub(super) place: Place,
     pub(super) target: Option<PreparedTarget>,
     /// What is given, without secrets.
-    pub(super) keys: Map<String, Json>,
+    pub(super) keys: JsonTable,
     pub(super) fingerprint: Fingerprint,
     /// What is given, as a running gateway may show it.
-    pub(super) shown: Map<String, Json>,
+    pub(super) shown: JsonTable,
     /// What is made of a message for this target only.
     pub(super) shape: Shape,
     /// The templated keys that are given: the key, its place, and what was read.
@@ -105,17 +105,11 @@ impl<'a> Check<'a> {
         let adapter = adapters.get(number)?;
         let RoleOf(kind) = adapter.kind?;
         let written = table.get_mut().remove("shape");
-        let expanded = |at| self.expanded.contains(&(file, at));
-        let shape_shown = written.as_ref().map(|shape| json::written(shape, &expanded));
+        let shape_shown = written.as_ref().map(|shape| self.written(file, shape));
         let shape = self.shape(file, written, patterns);
         let templates = self.templates(file, kind, &mut table, patterns);
         let schemas = self.schemas(kind);
-        let mut keys = without_secrets(table.get_ref());
-        let secret = |key: &str| schemas.target().property(key).is_some_and(View::is_secret);
-        keys.retain(|key, _| !secret(key));
-        let expanded = |at| self.expanded.contains(&(file, at));
-        let mut shown = json::settings(table.get_ref(), Some(schemas.target()), &expanded);
-        shown.extend(shape_shown.map(|shape| ("shape".to_owned(), shape)));
+        let (keys, shown) = self.shown_keys(file, table.get_ref(), schemas.target(), shape_shown);
         self.secret_files(file, table.get_mut(), schemas.target());
         let fingerprint = Fingerprint::of(kind.kind(), table.get_ref());
         let target = self.prepare_target(file, adapter, &mut table, name_place);
@@ -129,6 +123,29 @@ impl<'a> Check<'a> {
             shape,
             templates,
         })
+    }
+
+    /// The keys of a target without secrets, and as a running gateway may show them.
+    fn shown_keys(
+        &self,
+        file: FileId,
+        table: &DeTable<'_>,
+        view: View<'_>,
+        shape: Option<Json>,
+    ) -> (JsonTable, JsonTable) {
+        let secret_keys = &self.secret_keys;
+        let keys = JsonTable::of(&WithoutSecrets { table, view, secret_keys });
+        let expanded = |at| self.expanded.contains(&(file, at));
+        let hidden = Hidden { secret_keys, expanded: &expanded };
+        let shown = JsonTable::of(&Settings { table, view: Some(view), hidden, shape });
+        let shown = shown.or_same(&keys);
+        (keys, shown)
+    }
+
+    /// A shape as a running gateway may show it.
+    pub(super) fn written(&self, file: FileId, shape: &Value<'_>) -> Json {
+        let expanded = |at| self.expanded.contains(&(file, at));
+        json::written(shape, Hidden { secret_keys: &self.secret_keys, expanded: &expanded })
     }
 
     fn adapter_key(
@@ -175,9 +192,10 @@ impl<'a> Check<'a> {
         let mut recovered =
             recover::read(table, &["adapter"], |table| prepared.prepare_target(table));
         adapters::add_missing(&mut recovered, table, schemas.target());
-        let what = format!("this target of `{}`", adapter.name);
         let faults = std::mem::take(&mut recovered.faults);
-        self.report_faults(file, faults, &what);
+        if !faults.is_empty() {
+            self.report_faults(file, faults, &format!("this target of `{}`", adapter.name));
+        }
         let mut target = recovered.value.take()?;
         let lints = std::mem::take(&mut target.lints);
         self.report_lints(file, table, lints, &recovered);
@@ -215,7 +233,7 @@ impl<'a> Check<'a> {
                 let place = self.inside(file, value.span(), text, range);
                 self.report(Finding { place: Some(place), ..finding });
             }
-            templates.push(((*key).into(), place, template));
+            templates.push((Text::from_static(key), place, template));
         }
         templates
     }

@@ -169,8 +169,7 @@ pub(super) type StringVisitor<'v, 't> = dyn FnMut(&str, Range<usize>, &mut Cow<'
 /// Calls `visit` for every string value, with the key that it stands under.
 pub(super) fn strings<'t>(table: &mut DeTable<'t>, visit: &mut StringVisitor<'_, 't>) {
     for (key, value) in table {
-        let key = key.get_ref().to_string();
-        strings_of(&key, value, visit);
+        strings_of(key.get_ref(), value, visit);
     }
 }
 

@@ -1,11 +1,10 @@
 use std::sync::Arc;
 
-use serde_json::{Map, Value as Json};
 use transload_adapter::{AnyTarget, Carriage, Prepared, SendError};
 use transload_envelope::{Outgoing, Text};
 
 use crate::{
-    config::{Configuration, Guarantee, Route, describe_queue},
+    config::{Configuration, Guarantee, JsonTable, Route, describe_queue},
     limits::RouteLimits,
 };
 
@@ -32,10 +31,8 @@ pub(crate) struct AdapterEntry {
 #[derive(Debug)]
 pub(crate) struct RouteEntry {
     pub(crate) name: Text,
-    /// As they stand in the file.
-    pub(crate) patterns: Vec<Text>,
     pub(crate) guarantee: Guarantee,
-    pub(crate) queue: String,
+    pub(crate) queue: Text,
     pub(crate) limits: RouteLimits,
 }
 
@@ -51,7 +48,7 @@ pub(crate) struct TargetEntry {
     /// As its adapter describes it, with its templates.
     pub(crate) description: String,
     /// Its keys as they stand in the file, without secrets.
-    pub(crate) keys: Map<String, Json>,
+    pub(crate) keys: JsonTable,
     pub(crate) carries: &'static Carriage,
     target: AnyTarget,
 }
@@ -67,19 +64,25 @@ impl Directory {
                 prepared: Arc::clone(&adapter.prepared),
             });
         }
+        let mut before: Option<(&Route, Text)> = None;
         for route in &configuration.routes {
-            directory.add(route);
+            // Most queues are like those of the route before, and there may be very many.
+            let queue = match before {
+                Some((other, queue)) if waits_alike(other, route) => queue,
+                _ => describe_queue(route).into(),
+            };
+            directory.add(route, queue.clone());
+            before = Some((route, queue));
         }
         directory
     }
 
-    fn add(&mut self, route: &Route) {
+    fn add(&mut self, route: &Route, queue: Text) {
         let number = self.routes.len();
         self.routes.push(RouteEntry {
             name: route.name.clone(),
-            patterns: route.patterns.iter().map(|pattern| pattern.as_str().into()).collect(),
             guarantee: route.guarantee,
-            queue: describe_queue(route),
+            queue,
             limits: route.limits.clone(),
         });
         self.targets.extend(route.to.iter().map(|to| TargetEntry {
@@ -134,4 +137,10 @@ impl Directory {
             }
         }
     }
+}
+
+/// Whether [`describe_queue`] says the same of both.
+fn waits_alike(one: &Route, other: &Route) -> bool {
+    let of = |route: &Route| (route.reply, route.queue, route.lanes);
+    of(one) == of(other) && one.ordered_by == other.ordered_by && one.batch == other.batch
 }

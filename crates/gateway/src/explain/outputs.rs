@@ -91,7 +91,7 @@ fn outputs<'a>(
     }
     for planned in plan.targets() {
         let Some(target) = directory.targets.get(planned.destination) else { continue };
-        let mut keys = target.keys.clone();
+        let mut keys = target.keys.to_map();
         for (key, text) in planned.arguments.iter() {
             keys.insert(key.to_string(), json!(&**text));
         }

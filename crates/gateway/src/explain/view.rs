@@ -3,7 +3,7 @@
 use serde_json::{Map, Value as Json, json};
 use transload_adapter::{Carriage, Part, SendError};
 use transload_envelope::{Envelope, Outgoing};
-use transload_routing::{Considered, RuleSet, Values, Verdict};
+use transload_routing::{Considered, Pattern, RuleSet, Values, Verdict};
 
 use super::{
     changes::changes,
@@ -91,8 +91,9 @@ fn rule(
         Verdict::OtherSource => put("verdict", json!("other_source")),
         Verdict::NoPatternMatches => {
             put("verdict", json!("no_pattern_matches"));
-            if let Some(route) = directory.routes.get(considered.rule) {
-                put("patterns", route.patterns.iter().map(|pattern| json!(&**pattern)).collect());
+            if let Some(rule) = rules.rules().get(considered.rule) {
+                let patterns = rule.patterns.iter().map(Pattern::as_str);
+                put("patterns", patterns.map(Json::from).collect());
             }
         }
         Verdict::NotTrue { values } => {
@@ -151,10 +152,10 @@ fn put_pattern(
     put: &mut impl FnMut(&str, Json),
 ) {
     let route = directory.routes.get(rule);
-    if let Some(written) = route.and_then(|route| route.patterns.get(pattern)) {
-        put("pattern", json!(&**written));
-    }
     let pattern = rules.rules().get(rule).and_then(|rule| rule.patterns.get(pattern));
+    if let Some(pattern) = pattern {
+        put("pattern", json!(pattern.as_str()));
+    }
     let captures = pattern.and_then(|pattern| pattern.matches(&envelope.address));
     let captures = captures.unwrap_or_default();
     let captures: Map<String, Json> =
@@ -201,7 +202,7 @@ fn output(directory: &Directory, original: &Envelope, output: &Output<'_>) -> Js
             }
             if let Some(route) = directory.routes.get(target.route) {
                 put("guarantee", json!(route.guarantee.as_str()));
-                put("queue", json!(route.queue));
+                put("queue", json!(&*route.queue));
             }
             put("carries_headers", json!(target.carries.carries(Part::Headers)));
             put("lost", lost(&sending.envelope, target.carries));

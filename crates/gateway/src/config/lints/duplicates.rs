@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::super::{check::Check, finding::Finding, routes::Declared};
+use super::super::{check::Check, finding::Finding, json::JsonTable, routes::Declared};
 use super::PAIRS_MAX;
 
 /// One target of one route.
@@ -11,12 +11,11 @@ type At<'a> = (&'a Declared, usize);
 impl Check<'_> {
     /// Reports targets that get a second copy of what another target sends to the same place.
     pub(super) fn duplicates(&mut self, routes: &[Declared]) {
-        let mut seen: HashMap<(usize, String), Vec<At<'_>>> = HashMap::new();
+        let mut seen: HashMap<(usize, &JsonTable), Vec<At<'_>>> = HashMap::new();
         let mut pairs_left = PAIRS_MAX;
         for declared in routes {
             for (number, target) in declared.route.to.iter().enumerate() {
-                let Ok(keys) = serde_json::to_string(&target.keys) else { continue };
-                let others = seen.entry((target.adapter, keys)).or_default();
+                let others = seen.entry((target.adapter, &target.keys)).or_default();
                 let looked_at = others.len().min(pairs_left);
                 pairs_left -= looked_at;
                 let mut looked_at = others.iter().take(looked_at);

@@ -72,8 +72,13 @@ impl Check<'_> {
 
 /// The ways from each route.
 fn ways(routes: &[Declared], adapters: &Adapters<'_>) -> Vec<Vec<Way>> {
+    // Only what a client sends can come back. A condition may be what ends the circle.
+    let echoes = |declared: &&Declared| {
+        let route = &declared.route;
+        route.when.is_none() && route.from.iter().any(|from| is_client(*from, adapters))
+    };
     let mut index = Index::new();
-    for (number, declared) in routes.iter().enumerate() {
+    for (number, declared) in routes.iter().enumerate().filter(|(_, declared)| echoes(declared)) {
         for (place, pattern) in declared.route.patterns.iter().enumerate() {
             // What a pattern that starts with a wildcard takes depends on more than the address.
             if !starts_wild(pattern) {
@@ -91,9 +96,7 @@ fn ways(routes: &[Declared], adapters: &Adapters<'_>) -> Vec<Vec<Way>> {
                     let taker = routes.get(*to).filter(|_| pairs_left > 0);
                     let takes = taker.is_some_and(|taker| {
                         let route = &taker.route;
-                        // A condition may be what ends the circle.
-                        route.when.is_none()
-                            && route.from.contains(&target.adapter)
+                        route.from.contains(&target.adapter)
                             && route.patterns.get(*number).is_some_and(|own| own.covers(pattern))
                     });
                     if takes && !ways.iter().any(|way| way.to == *to) {
@@ -113,6 +116,12 @@ fn ways(routes: &[Declared], adapters: &Adapters<'_>) -> Vec<Vec<Way>> {
     routes.iter().map(from).collect()
 }
 
+/// Whether an adapter hears what it sends; a listener does not.
+fn is_client(adapter: usize, adapters: &Adapters<'_>) -> bool {
+    let adapter = adapters.get(adapter).and_then(|adapter| adapter.kind);
+    adapter.is_some_and(|RoleOf(kind)| kind.role_key() == "url")
+}
+
 /// A target at a broker that may send back what it gets.
 struct Sender {
     adapter: usize,
@@ -125,10 +134,7 @@ fn targets(declared: &Declared, adapters: &Adapters<'_>) -> Vec<Sender> {
     let all = declared.route.to.iter().zip(declared.templates.iter().zip(&declared.targets));
     let sender = |(target, (templates, place)): (_, (&Vec<(_, Place, _)>, &Place))| {
         let target: &super::super::model::RouteTarget = target;
-        let adapter = adapters.get(target.adapter)?;
-        // A listener does not hear what it sends itself.
-        let is_client = adapter.kind.is_some_and(|RoleOf(kind)| kind.role_key() == "url");
-        if !is_client {
+        if !is_client(target.adapter, adapters) {
             return None;
         }
         let written = templates.iter().flat_map(|(key, key_place, template)| {

@@ -32,12 +32,19 @@ fn starts_wild(pattern: &Pattern) -> bool {
 
 /// An address that the pattern matches. What stands for a wildcard is in no pattern.
 fn sample(pattern: &Pattern) -> String {
-    let level = |level: &Level| match level {
-        Level::Literal(text) => text.to_string(),
-        Level::Any { .. } | Level::Rest { .. } => "\u{1}".to_owned(),
-        Level::Affixed(affix) => format!("{}\u{1}{}", affix.prefix, affix.suffix),
-    };
-    pattern.levels().iter().map(level).collect::<Vec<_>>().join("/")
+    const WILD: &str = "\u{1}";
+    let mut address = String::with_capacity(pattern.as_str().len() + WILD.len());
+    for (number, level) in pattern.levels().iter().enumerate() {
+        if number > 0 {
+            address.push('/');
+        }
+        match level {
+            Level::Literal(text) => address.push_str(text),
+            Level::Any { .. } | Level::Rest { .. } => address.push_str(WILD),
+            Level::Affixed(affix) => address.extend([&*affix.prefix, WILD, &*affix.suffix]),
+        }
+    }
+    address
 }
 
 #[cfg(test)]

@@ -28,6 +28,9 @@ impl Check<'_> {
                 ends.enter(number, declared);
             }
         }
+        if is(true).next().is_none() {
+            return;
+        }
         for (number, declared) in is(false).filter(|(_, declared)| !declared.route.stop) {
             ends.enter(number, declared);
         }
@@ -67,6 +70,9 @@ impl<'a> Ends<'a> {
 
     /// One of the routes that together take all that a route might get.
     fn taker(&mut self, declared: &Declared) -> Option<&'a Declared> {
+        if self.index.is_empty() {
+            return None;
+        }
         let mut last = None;
         for pattern in &declared.route.patterns {
             let mut taker = None;
