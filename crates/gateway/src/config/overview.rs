@@ -1,9 +1,11 @@
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use transload_adapter::{
     store::{QueueSettings, Storage},
     units::{ByteSize, HumanDuration},
 };
+
+use transload_routing::Pattern;
 
 use super::{
     carried::notices,
@@ -16,14 +18,11 @@ use crate::limits::RouteLimits;
 /// lost on the way.
 pub fn overview(configuration: &Configuration) -> String {
     let mut text = String::new();
-    let adapters: Vec<_> = configuration
-        .adapters
-        .iter()
-        .map(|adapter| {
-            vec![adapter.name.to_string(), adapter.kind.to_owned(), adapter.prepared.describe()]
-        })
-        .collect();
-    write_table(&mut text, &["ADAPTER", "KIND", "WHERE"], &adapters);
+    let mut adapters = Rows::with_head(&["ADAPTER", "KIND", "WHERE"]);
+    for adapter in &configuration.adapters {
+        adapters.add(&[&adapter.name, adapter.kind, &adapter.prepared.describe()]);
+    }
+    adapters.write(&mut text);
     text.push('\n');
     let gateway = &configuration.gateway;
     let _ = writeln!(text, "Messages and sessions are kept in {}", gateway.data_dir.display());
@@ -33,63 +32,89 @@ pub fn overview(configuration: &Configuration) -> String {
     if configuration.routes.is_empty() {
         return text;
     }
-    let mut rows = Vec::new();
+    text.push('\n');
+    let mut rows = Rows::with_head(&["ROUTE", "FROM", "MATCH", "TO", "GUARANTEE", "QUEUE"]);
     for route in &configuration.routes {
-        rows.extend(route_rows(configuration, route));
+        add_route(configuration, route, &mut rows);
     }
+    rows.write(&mut text);
+    write_limits(&configuration.routes, &mut text);
     text.push('\n');
-    write_table(&mut text, &["ROUTE", "FROM", "MATCH", "TO", "GUARANTEE", "QUEUE"], &rows);
-    let limited =
-        configuration.routes.iter().filter(|route| route.limits != RouteLimits::default());
-    let limits: Vec<_> = limited
-        .map(|route| vec![format!("{}:", route.name), format!("takes {}", route.limits)])
-        .collect();
-    if !limits.is_empty() {
-        text.push('\n');
-        write_rows(&mut text, &limits);
+    write_guarantees(&configuration.routes, &mut text);
+    let mut losses = Rows::default();
+    for notice in notices(configuration) {
+        losses.add(&[&format!("  {}", notice.pair()), &notice.sentence()]);
     }
-    let mut guarantees = Vec::new();
-    for guarantee in [Guarantee::Stored, Guarantee::Delivered, Guarantee::BestEffort] {
-        let queued = |route: &Route| route.reply.is_none() && route.guarantee == guarantee;
-        if configuration.routes.iter().any(queued) {
-            guarantees.push(vec![format!("{guarantee}:"), guarantee.explanation().to_owned()]);
-        }
-    }
-    if configuration.routes.iter().any(|route| route.reply.is_some()) {
-        let explanation = "the sender gets the target's reply, or is told why there is none; \
-                           nothing is stored";
-        guarantees.push(vec!["reply:".to_owned(), explanation.to_owned()]);
-    }
-    text.push('\n');
-    write_rows(&mut text, &guarantees);
-    let losses: Vec<_> = notices(configuration)
-        .iter()
-        .map(|notice| vec![format!("  {}", notice.pair()), notice.sentence()])
-        .collect();
     if !losses.is_empty() {
         text.push_str("\nOn the way from one protocol to another (docs/SEMANTICS.md):\n");
-        write_rows(&mut text, &losses);
+        losses.write(&mut text);
     }
     text
 }
 
-/// One row for each target; what belongs to the whole route is in the first only.
-fn route_rows(configuration: &Configuration, route: &Route) -> Vec<Vec<String>> {
-    let name_of = |number: &usize| {
-        configuration.adapters.get(*number).map_or("?", |adapter| &adapter.name).to_owned()
-    };
-    let from = if route.from.len() > 1 && route.from.len() == sources(configuration) {
-        "any".to_owned()
-    } else {
-        route.from.iter().map(name_of).collect::<Vec<_>>().join(", ")
-    };
-    let patterns = route.patterns.iter().map(|pattern| pattern.as_str().to_owned());
-    let mut matching = patterns.collect::<Vec<_>>().join(", ");
-    if let Some(when) = &route.when {
-        // One line, whatever lines it was written on.
-        let condition: Vec<_> = when.predicate.as_str().split_whitespace().collect();
-        let _ = write!(matching, " when {}", condition.join(" "));
+fn write_limits(routes: &[Route], text: &mut String) {
+    let mut limits = Rows::default();
+    for route in routes.iter().filter(|route| route.limits != RouteLimits::default()) {
+        limits.add(&[&format!("{}:", route.name), &format!("takes {}", route.limits)]);
     }
+    if !limits.is_empty() {
+        text.push('\n');
+        limits.write(text);
+    }
+}
+
+/// What the guarantees mean that are given.
+fn write_guarantees(routes: &[Route], text: &mut String) {
+    let mut guarantees = Rows::default();
+    for guarantee in [Guarantee::Stored, Guarantee::Delivered, Guarantee::BestEffort] {
+        let queued = |route: &Route| route.reply.is_none() && route.guarantee == guarantee;
+        if routes.iter().any(queued) {
+            guarantees.add(&[&format!("{guarantee}:"), guarantee.explanation()]);
+        }
+    }
+    if routes.iter().any(|route| route.reply.is_some()) {
+        let explanation = "the sender gets the target's reply, or is told why there is none; \
+                           nothing is stored";
+        guarantees.add(&["reply:", explanation]);
+    }
+    guarantees.write(text);
+}
+
+/// One row for each target; what belongs to the whole route is in the first only.
+fn add_route(configuration: &Configuration, route: &Route, rows: &mut Rows) {
+    let name_of =
+        |number: usize| configuration.adapters.get(number).map_or("?", |adapter| &*adapter.name);
+    for (number, target) in route.to.iter().enumerate() {
+        let first = number == 0;
+        if first {
+            rows.cell(name(route));
+            if route.from.len() > 1 && route.from.len() == sources(configuration) {
+                rows.cell("any");
+            } else {
+                let from: Vec<_> = route.from.iter().map(|number| name_of(*number)).collect();
+                rows.cell(from.join(", "));
+            }
+            rows.cell(matching(route));
+        } else {
+            for nothing in ["", "", ""] {
+                rows.cell(nothing);
+            }
+        }
+        match (name_of(target.adapter), &*target.target.description) {
+            (adapter, "") => rows.cell(adapter),
+            (adapter, description) => rows.cell(format_args!("{adapter}: {description}")),
+        }
+        match (first, route.reply) {
+            (true, Some(_)) => rows.cell("reply"),
+            (true, None) => rows.cell(route.guarantee),
+            (false, _) => rows.cell(""),
+        }
+        rows.cell(if first { describe_queue(route) } else { String::new() });
+        rows.end_row();
+    }
+}
+
+fn name(route: &Route) -> String {
     let mut name = route.name.to_string();
     if route.fallback {
         name.push_str(" (fallback)");
@@ -97,28 +122,18 @@ fn route_rows(configuration: &Configuration, route: &Route) -> Vec<Vec<String>> 
     if route.stop {
         name.push_str(" (stop)");
     }
-    let mut rows = Vec::new();
-    for (number, target) in route.to.iter().enumerate() {
-        let description = &target.target.description;
-        let to = match (name_of(&target.adapter), description.is_empty()) {
-            (adapter, true) => adapter,
-            (adapter, false) => format!("{adapter}: {description}"),
-        };
-        rows.push(if number == 0 {
-            vec![
-                name.clone(),
-                from.clone(),
-                matching.clone(),
-                to,
-                route.reply.map_or_else(|| route.guarantee.to_string(), |_| "reply".to_owned()),
-                describe_queue(route),
-            ]
-        } else {
-            let nothing = String::new;
-            vec![nothing(), nothing(), nothing(), to, nothing(), nothing()]
-        });
+    name
+}
+
+/// Patterns and condition.
+fn matching(route: &Route) -> String {
+    let mut matching = route.patterns.iter().map(Pattern::as_str).collect::<Vec<_>>().join(", ");
+    if let Some(when) = &route.when {
+        // One line, whatever lines it was written on.
+        let condition: Vec<_> = when.predicate.as_str().split_whitespace().collect();
+        let _ = write!(matching, " when {}", condition.join(" "));
     }
-    rows
+    matching
 }
 
 fn sources(configuration: &Configuration) -> usize {
@@ -162,31 +177,77 @@ pub(crate) fn describe_queue(route: &Route) -> String {
     text
 }
 
-fn write_table(text: &mut String, head: &[&str], rows: &[Vec<String>]) {
-    let head: Vec<_> = head.iter().map(|cell| (*cell).to_owned()).collect();
-    write_all(text, std::iter::once(&head).chain(rows));
+/// Rows of cells, all in one text: a large configuration has very many.
+#[derive(Default)]
+struct Rows {
+    cells: String,
+    /// Where each cell ends, and where each row ends among the cells.
+    ends: Vec<usize>,
+    row_ends: Vec<usize>,
 }
 
-fn write_rows(text: &mut String, rows: &[Vec<String>]) {
-    write_all(text, rows.iter());
-}
-
-/// Writes the rows with aligned columns, two spaces apart.
-fn write_all<'r>(text: &mut String, rows: impl Iterator<Item = &'r Vec<String>> + Clone) {
-    let mut widths = Vec::new();
-    for row in rows.clone() {
-        widths.resize(widths.len().max(row.len()), 0);
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
+impl Rows {
+    fn with_head(head: &[&str]) -> Self {
+        let mut rows = Self::default();
+        rows.add(head);
+        rows
     }
-    for row in rows {
-        let start = text.len();
-        for (cell, width) in row.iter().zip(&widths) {
-            let _ = write!(text, "{cell:width$}  ", width = *width);
+
+    fn add(&mut self, cells: &[&str]) {
+        for cell in cells {
+            self.cell(cell);
         }
-        let end = text.trim_end_matches(' ').len();
-        text.truncate(end.max(start));
-        text.push('\n');
+        self.end_row();
+    }
+
+    fn cell(&mut self, cell: impl fmt::Display) {
+        // Writing to a text cannot fail.
+        let _ = write!(self.cells, "{cell}");
+        self.ends.push(self.cells.len());
+    }
+
+    fn end_row(&mut self) {
+        self.row_ends.push(self.ends.len());
+    }
+
+    fn is_empty(&self) -> bool {
+        self.row_ends.is_empty()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = impl Iterator<Item = &str>> {
+        let starts = std::iter::once(0).chain(self.row_ends.iter().copied());
+        starts.zip(&self.row_ends).map(move |(start, end)| {
+            let cell = move |number: usize| {
+                let before = number.checked_sub(1).and_then(|before| self.ends.get(before));
+                let range = before.copied().unwrap_or(0)..self.ends.get(number).copied()?;
+                self.cells.get(range)
+            };
+            (start..*end).filter_map(cell)
+        })
+    }
+
+    /// Writes the rows with aligned columns, two spaces apart.
+    fn write(&self, text: &mut String) {
+        let mut widths = Vec::new();
+        for row in self.iter() {
+            for (column, cell) in row.enumerate() {
+                let width = cell.chars().count();
+                match widths.get_mut(column) {
+                    Some(known) => *known = width.max(*known),
+                    None => widths.push(width),
+                }
+            }
+        }
+        for row in self.iter() {
+            let start = text.len();
+            for (cell, width) in row.zip(&widths) {
+                text.push_str(cell);
+                let padding = width + 2 - cell.chars().count();
+                text.extend(std::iter::repeat_n(' ', padding));
+            }
+            let end = text.trim_end_matches(' ').len();
+            text.truncate(end.max(start));
+            text.push('\n');
+        }
     }
 }
