@@ -2,10 +2,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde_json::Value;
 use transload_envelope::{Text, Timestamp};
 
-use crate::config::{Configuration, shown};
+use crate::config::{Configuration, JsonTable, shown};
 
 /// The state of one adapter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,43 +74,49 @@ struct Inner {
     refusal: Option<Refusal>,
     restart: Vec<&'static str>,
     /// The configuration, without secrets.
-    shown: Arc<Value>,
+    shown: JsonTable,
+}
+
+impl Inner {
+    fn expect(&mut self, configuration: &Configuration) {
+        let before = std::mem::take(&mut self.adapters);
+        let state_of = |name: &Text| {
+            let known = before.iter().find(|adapter| adapter.name == *name);
+            known.map_or(AdapterState::Starting, |known| known.state.clone())
+        };
+        let adapters = configuration.adapters.iter().map(|adapter| AdapterStatus {
+            name: adapter.name.clone(),
+            kind: adapter.kind,
+            at: adapter.prepared.describe(),
+            state: state_of(&adapter.name),
+        });
+        self.adapters = adapters.collect();
+        self.loaded_at = Timestamp::now();
+        self.refusal = None;
+    }
 }
 
 impl Status {
     /// Every adapter is starting.
     pub(crate) fn new(configuration: &Configuration) -> Self {
-        let status = Self(Arc::new(Mutex::new(Inner {
+        let mut inner = Inner {
             stage: Stage::Starting,
             adapters: Vec::new(),
             loaded_at: Timestamp::now(),
             refusal: None,
             restart: Vec::new(),
-            shown: Arc::default(),
-        })));
-        status.configured(configuration);
-        status
+            shown: shown(configuration),
+        };
+        inner.expect(configuration);
+        Self(Arc::new(Mutex::new(inner)))
     }
 
     /// Notes which adapters there are from now on; those of before keep their state.
     pub(crate) fn configured(&self, configuration: &Configuration) {
-        let shown = Arc::new(shown(configuration));
+        let shown = shown(configuration);
         self.with(|inner| {
             inner.shown = shown;
-            let before = std::mem::take(&mut inner.adapters);
-            let state_of = |name: &Text| {
-                let known = before.iter().find(|adapter| adapter.name == *name);
-                known.map_or(AdapterState::Starting, |known| known.state.clone())
-            };
-            let adapters = configuration.adapters.iter().map(|adapter| AdapterStatus {
-                name: adapter.name.clone(),
-                kind: adapter.kind,
-                at: adapter.prepared.describe(),
-                state: state_of(&adapter.name),
-            });
-            inner.adapters = adapters.collect();
-            inner.loaded_at = Timestamp::now();
-            inner.refusal = None;
+            inner.expect(configuration);
         });
     }
 
@@ -126,8 +131,8 @@ impl Status {
     }
 
     /// The configuration in force, without secrets.
-    pub(crate) fn shown(&self) -> Arc<Value> {
-        self.with(|inner| Arc::clone(&inner.shown))
+    pub(crate) fn shown(&self) -> JsonTable {
+        self.with(|inner| inner.shown.clone())
     }
 
     /// What there is to say about the configuration in force.

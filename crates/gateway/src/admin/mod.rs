@@ -4,7 +4,7 @@ pub(crate) mod guard;
 mod operations;
 mod reload;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -201,7 +201,7 @@ fn configuration(status: &Status) -> Value {
     view
 }
 
-fn answer(status: StatusCode, body: &Value) -> Response {
+fn answer(status: StatusCode, body: &(impl fmt::Display + ?Sized)) -> Response {
     let kind = [(header::CONTENT_TYPE, "application/json")];
     (status, kind, format!("{body}\n")).into_response()
 }
@@ -217,7 +217,7 @@ fn describe(adapter: &AdapterState) -> Value {
 
 /// The configuration in force, without secrets.
 async fn config(Extract(shown): Extract<State>) -> Response {
-    answer(StatusCode::OK, &shown.status.shown())
+    answer(StatusCode::OK, shown.status.shown().as_str())
 }
 
 async fn metrics(Extract(shown): Extract<State>) -> Response {

@@ -1,3 +1,4 @@
+use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use serde_json::{Map, Value, json};
 use transload_adapter::{
     store::Storage,
@@ -6,10 +7,38 @@ use transload_adapter::{
 
 use transload_routing::Pattern;
 
-use super::model::{Configuration, GatewaySettings, Route};
+use super::{
+    json::JsonTable,
+    model::{Configuration, GatewaySettings, Route},
+};
 
-/// A configuration as it is in force, defaults of the gateway included and without secrets.
-pub(crate) fn shown(configuration: &Configuration) -> Value {
+/// A configuration as it is in force, defaults of the gateway included and without secrets. It is
+/// written at once, since a running gateway keeps it, and as a tree it takes several times as much.
+pub(crate) fn shown(configuration: &Configuration) -> JsonTable {
+    JsonTable::of(&Shown(configuration))
+}
+
+struct Shown<'a>(&'a Configuration);
+
+impl Serialize for Shown<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(3))?;
+        map.serialize_entry("gateway", &gateway(&self.0.gateway))?;
+        map.serialize_entry("adapters", &adapters(self.0))?;
+        map.serialize_entry("routes", &Routes(self.0))?;
+        map.end()
+    }
+}
+
+struct Routes<'a>(&'a Configuration);
+
+impl Serialize for Routes<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.routes.iter().map(|route| self::route(self.0, route)))
+    }
+}
+
+fn adapters(configuration: &Configuration) -> Value {
     let adapters = configuration.adapters.iter().map(|adapter| {
         json!({
             "name": &*adapter.name,
@@ -19,12 +48,7 @@ pub(crate) fn shown(configuration: &Configuration) -> Value {
             "settings": adapter.shown,
         })
     });
-    let routes = configuration.routes.iter().map(|route| self::route(configuration, route));
-    json!({
-        "gateway": gateway(&configuration.gateway),
-        "adapters": adapters.collect::<Vec<_>>(),
-        "routes": routes.collect::<Vec<_>>(),
-    })
+    adapters.collect()
 }
 
 fn gateway(settings: &GatewaySettings) -> Value {

@@ -174,7 +174,7 @@ pub async fn run_reloading(
             .map_err(RunError::Admin)?;
     }
     let built = Built { destinations: Vec::new(), workers };
-    let (plant, started) = Plant::start(&configuration, built, fresh, &site).await;
+    let (plant, started) = Plant::start(built, fresh, &site).await;
     if let Err(error) = started {
         site.shut_down(&plant, Duration::ZERO).await;
         site.storage.close().await;

@@ -68,14 +68,12 @@ impl Plant {
     /// Starts everything, and waits until each adapter has tried to connect once, or is still
     /// trying.
     pub(super) async fn start(
-        configuration: &Configuration,
         built: Built,
         fresh: Vec<Fresh>,
         site: &Site,
     ) -> (Self, Result<(), RunError>) {
         let mut crew = Crew::new(site.tasks.workers.clone(), site.signals.workers.clone());
         drop(crew.change(built.workers));
-        site.status.configured(configuration);
         let started: Vec<_> = fresh.into_iter().map(|fresh| fresh.start(site, None)).collect();
         let (instances, firsts): (Vec<_>, Vec<_>) = started.into_iter().unzip();
         let names: Vec<_> = instances.iter().map(|instance| instance.name.clone()).collect();

@@ -65,7 +65,7 @@ fn a_shape_is_shown_without_its_secrets() {
          to = { adapter = \"b\", exchange = \"x\", shape = [{ set.header.n = \"1\" }] }\n",
     );
     assert_eq!(findings(&loaded), [""; 0]);
-    let shown = crate::config::shown(&loaded.configuration.unwrap());
+    let shown = crate::config::shown(&loaded.configuration.unwrap()).to_map();
     let route = &shown["routes"][0];
     let headers = json!({ "site": "north", "token": "***", "host": "***" });
     assert_eq!(route["shape"], json!({ "set": { "header": headers } }));
