@@ -24,6 +24,7 @@ mod matrix;
 mod memory;
 mod peers;
 mod process;
+mod reload;
 mod reply;
 mod rumqttd;
 mod secrets;
