@@ -201,7 +201,9 @@ pub async fn transload_to_end(arguments: &[&str]) -> (i32, String, String) {
 /// The binary of the same profile as this test.
 fn binary() -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own path");
-    let profile = test.parent().and_then(Path::parent).expect("tests are in PROFILE/deps");
+    let directory = test.parent().expect("a program is in a directory");
+    let nested = directory.ends_with("deps") || directory.ends_with("examples");
+    let profile = directory.parent().filter(|_| nested).unwrap_or(directory);
     let binary = profile.join("transload");
     let release = if profile.ends_with("release") { " --release" } else { "" };
     if let Err(fault) = is_current(&binary) {

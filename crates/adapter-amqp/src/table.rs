@@ -133,7 +133,7 @@ pub(crate) fn headers_from_table(table: &FieldTable) -> Result<Vec<(Text, Value)
             Text::from(format!("header {name} is nested deeper than {DEPTH_MAX} levels"))
         })?;
         let name = Text::from(name.as_str());
-        if let (true, Value::List(values)) = (repeats.contains::<[u8]>(name.as_ref()), &value) {
+        if let (true, Value::List(values)) = (repeats.contains(name.as_bytes()), &value) {
             headers.extend(values.iter().map(|value| (name.clone(), value.clone())));
         } else {
             headers.push((name, value));

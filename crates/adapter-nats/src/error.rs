@@ -2,10 +2,7 @@
 
 use async_nats::{
     ConnectErrorKind, PublishErrorKind, ServerError,
-    jetstream::{
-        self, ErrorCode, context::PublishErrorKind as StreamPublishErrorKind,
-        stream::ConsumerErrorKind,
-    },
+    jetstream::{self, ErrorCode, stream::ConsumerErrorKind},
 };
 use transload_adapter::{BoxError, ConnectError, SendError};
 
@@ -49,29 +46,8 @@ pub(crate) fn publish(error: async_nats::PublishError) -> SendError {
     }
 }
 
-/// Why a stream did not confirm a message.
-pub(crate) fn stream_publish(error: jetstream::context::PublishError) -> SendError {
-    match error.kind() {
-        StreamPublishErrorKind::MaxPayloadExceeded => SendError::Rejected { reason: text(&error) },
-        StreamPublishErrorKind::BrokenPipe => SendError::Disconnected(error.into()),
-        // A stream that is not there, or has no leader, is a state of the server.
-        StreamPublishErrorKind::StreamNotFound
-        | StreamPublishErrorKind::TimedOut
-        | StreamPublishErrorKind::MaxAckPending => busy(&error),
-        // These answer headers that the mapping never sends.
-        StreamPublishErrorKind::WrongLastMessageId | StreamPublishErrorKind::WrongLastSequence => {
-            SendError::Failed { reason: text(&error) }
-        }
-        StreamPublishErrorKind::Other => match source::<jetstream::Error>(&error) {
-            Some(refusal) => stream_refusal(refusal),
-            // An answer that cannot be read, or a command channel that is closed.
-            None => SendError::Disconnected(error.into()),
-        },
-    }
-}
-
 /// What a stream answered instead of a confirmation, by the codes of the server's `errors.json`.
-fn stream_refusal(error: &jetstream::Error) -> SendError {
+pub(crate) fn stream_refusal(error: &jetstream::Error) -> SendError {
     match error.error_code() {
         ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM | ErrorCode::STREAM_HEADER_EXCEEDS_MAXIMUM => {
             SendError::Rejected { reason: text(error) }
@@ -89,7 +65,7 @@ fn stream_refusal(error: &jetstream::Error) -> SendError {
         | ErrorCode::JETSTREAM_NOT_ENABLED
         | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT
         | ErrorCode::STREAM_OFFLINE
-        | ErrorCode::STREAM_NOT_FOUND => busy(error),
+        | ErrorCode::STREAM_NOT_FOUND => SendError::Busy { after: None, reason: text(error) },
         // The rest concerns this message (a duplicate under way, another stream than expected, a
         // `Nats-TTL` that the stream does not allow), or is new: tried a bounded number of times.
         _ => SendError::Failed { reason: text(error) },
@@ -114,10 +90,6 @@ fn unreachable(name: &str, error: &impl std::error::Error) -> ConnectError {
     ConnectError::Unreachable(Loss::boxed(format!("consumer {name}: {error}")))
 }
 
-fn busy(error: &impl ToString) -> SendError {
-    SendError::Busy { after: None, reason: text(error) }
-}
-
 fn text(error: &impl ToString) -> transload_envelope::Text {
     error.to_string().into()
 }
@@ -130,12 +102,11 @@ fn source<E: std::error::Error + 'static>(error: &dyn std::error::Error) -> Opti
 mod tests {
     use super::*;
 
-    fn refused_with(code: u64) -> jetstream::context::PublishError {
-        let error: jetstream::Error = serde_json::from_value(serde_json::json!({
+    fn refused_with(code: u64) -> jetstream::Error {
+        serde_json::from_value(serde_json::json!({
             "code": 500, "err_code": code, "description": "said by the server",
         }))
-        .unwrap();
-        jetstream::context::PublishError::with_source(StreamPublishErrorKind::Other, error)
+        .unwrap()
     }
 
     #[test]
@@ -147,7 +118,7 @@ mod tests {
             (10_060, "failed"),
             (1, "failed"),
         ] {
-            let got = match stream_publish(refused_with(code)) {
+            let got = match stream_refusal(&refused_with(code)) {
                 SendError::Busy { .. } => "busy",
                 SendError::Failed { .. } => "failed",
                 SendError::Rejected { .. } => "rejected",
@@ -170,7 +141,5 @@ mod tests {
     fn a_closed_client_is_a_loss() {
         let error = async_nats::PublishError::new(PublishErrorKind::Send);
         assert!(matches!(publish(error), SendError::Disconnected(_)));
-        let error = jetstream::context::PublishError::new(StreamPublishErrorKind::BrokenPipe);
-        assert!(matches!(stream_publish(error), SendError::Disconnected(_)));
     }
 }

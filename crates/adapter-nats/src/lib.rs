@@ -15,6 +15,7 @@
 
 mod carriage;
 mod config;
+mod confirm;
 mod connect;
 mod error;
 mod inbound;

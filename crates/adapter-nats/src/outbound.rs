@@ -8,40 +8,29 @@
 
 use std::{
     collections::HashSet,
-    future::IntoFuture,
     sync::{Arc, PoisonError},
     time::Duration,
 };
 
-use async_nats::{
-    Client, HeaderMap, Subject,
-    client::traits::Publisher,
-    jetstream::{
-        self,
-        context::{ContextBuilder, PublishAckFuture, PublishErrorKind},
-    },
-    message::OutboundMessage,
-};
+use async_nats::{Client, HeaderMap, Subject, client::traits::Publisher, message::OutboundMessage};
 use async_trait::async_trait;
 use tokio::{
     sync::Mutex,
-    time::{Instant, timeout, timeout_at},
+    time::{sleep, timeout},
 };
 use transload_adapter::{Context, Destination, Outbound, Replies, RequestError, SendError, Sent};
 use transload_envelope::{Envelope, Outgoing, Timestamp, Value};
 
 use crate::{
     config::{NatsConfig, NatsTarget},
-    error,
+    confirm::{Answer, Confirmations, Expected},
+    error::{self, Loss},
     inbound::REPLY_ATTRIBUTE,
     link::Link,
     mapping::{self, AddressMapping, SubjectError, check_subject, is_internal},
     probe::{Probe, Proof},
     request::ReplyDesk,
 };
-
-/// How many messages may wait for the confirmation of a stream on one connection.
-const UNCONFIRMED_MAX: usize = 16_384;
 
 /// How many subjects are remembered as permitted on one connection; each further one costs a second
 /// round trip per batch.
@@ -50,7 +39,7 @@ const KNOWN_MAX: usize = 4_096;
 /// Publishes over one connection.
 pub(crate) struct NatsOutbound {
     client: Client,
-    jetstream: jetstream::Context,
+    confirmations: Confirmations,
     link: Arc<Link>,
     /// Absent where the server does not let us talk to ourselves.
     probe: Option<Probe>,
@@ -78,16 +67,9 @@ impl NatsOutbound {
         config: &NatsConfig,
         context: &Context,
     ) -> Self {
-        let jetstream = ContextBuilder::new()
-            .timeout(config.confirm_timeout.get())
-            .ack_timeout(config.confirm_timeout.get())
-            .max_ack_inflight(UNCONFIRMED_MAX)
-            // A stream that does not answer must not hold up what is meant for others.
-            .backpressure_on_inflight(false)
-            .build(client.clone());
         Self {
             client: client.clone(),
-            jetstream,
+            confirmations: Confirmations::new(client, link, &context.tasks),
             link: Arc::clone(link),
             probe,
             mapping: config.address_mapping,
@@ -122,7 +104,7 @@ impl NatsOutbound {
         let mut results = Vec::with_capacity(batch.len());
         let order = self.order.lock().await;
         for message in batch {
-            results.push(self.publish(target, message).await);
+            results.push(self.publish(target, message, None).await);
         }
         drop(order);
         if results.iter().all(Result::is_err) {
@@ -162,12 +144,18 @@ impl NatsOutbound {
         if self.link.is_denied(&subject) { Err(denied(&subject)) } else { Ok(subject) }
     }
 
-    async fn publish(&self, target: &NatsTarget, message: &Outgoing) -> Result<Subject, SendError> {
+    /// Hands a message to the client. A stream's answer takes the place of the reply subject.
+    async fn publish(
+        &self,
+        target: &NatsTarget,
+        message: &Outgoing,
+        answer: Option<Subject>,
+    ) -> Result<Subject, SendError> {
         let ready = self.prepare(target, message)?;
         let subject = ready.subject.clone();
         let message = OutboundMessage {
             subject: ready.subject,
-            reply: ready.reply,
+            reply: answer.or(ready.reply),
             payload: message.envelope.payload.clone(),
             headers: Some(ready.headers),
         };
@@ -212,70 +200,77 @@ impl NatsOutbound {
         }
     }
 
+    /// Publishes to streams. All of a batch wait together for at most the time-out.
     async fn send_stream(
         &self,
         target: &NatsTarget,
         batch: &[Outgoing],
     ) -> Vec<Result<Sent, SendError>> {
-        let mut pending = Vec::with_capacity(batch.len());
         let order = self.order.lock().await;
-        for message in batch {
-            pending.push(self.publish_stream(target, message).await);
-        }
+        let expected = match self.confirmations.expect(batch.len()).await {
+            Ok(expected) => expected,
+            Err(why) => return batch.iter().map(|_| Err(why.error())).collect(),
+        };
+        let mut published = Vec::with_capacity(batch.len());
+        let publish = self.publish_stream(target, batch, &expected, &mut published);
+        let in_time = timeout(self.confirm_timeout, publish).await.is_ok();
         drop(order);
-        let end = Instant::now() + self.confirm_timeout;
-        let mut results = Vec::with_capacity(batch.len());
-        for one in pending {
-            results.push(match one {
-                Ok((subject, confirmation)) => self.confirmed(&subject, confirmation, end).await,
-                Err(error) => Err(Refused::By(error)),
-            });
+        if !in_time {
+            // The rest could not even be handed to the client.
+            for place in published.len()..batch.len() {
+                expected.without(place);
+                let reason = "the connection takes no messages".into();
+                published.push(Err(SendError::Busy { after: None, reason }));
+            }
         }
-        settle_missing_streams(results)
+        let give_up = async {
+            tokio::select! {
+                () = sleep(self.confirm_timeout) => {}
+                () = self.link.lost() => {}
+            }
+        };
+        let answers = expected.answers(give_up).await.into_iter();
+        let answers = answers.chain(std::iter::repeat_with(|| None));
+        settle_missing_streams(published.into_iter().zip(answers).map(|(published, answer)| {
+            published.map_err(Refused::By).and_then(|subject| self.stored(&subject, answer))
+        }))
     }
 
+    /// Hands a batch to the client, in order.
     async fn publish_stream(
         &self,
         target: &NatsTarget,
-        message: &Outgoing,
-    ) -> Result<(Subject, PublishAckFuture), SendError> {
-        let ready = self.prepare(target, message)?;
-        let publish = jetstream::message::PublishMessage::build()
-            .payload(message.envelope.payload.clone())
-            .headers(ready.headers);
-        let confirmation = self.jetstream.send_publish(ready.subject.clone(), publish).await;
-        Ok((ready.subject, confirmation.map_err(error::stream_publish)?))
+        batch: &[Outgoing],
+        expected: &Expected,
+        published: &mut Vec<Result<Subject, SendError>>,
+    ) {
+        for (place, message) in batch.iter().enumerate() {
+            let one = self.publish(target, message, Some(expected.reply(place))).await;
+            if one.is_err() {
+                expected.without(place);
+            }
+            published.push(one);
+        }
     }
 
-    /// Waits for one confirmation. All of a batch share one end, so that a stream that has fallen
-    /// silent costs the time-out once.
-    async fn confirmed(
-        &self,
-        subject: &Subject,
-        confirmation: PublishAckFuture,
-        end: Instant,
-    ) -> Result<Sent, Refused> {
-        let answer = tokio::select! {
-            biased;
-            answer = timeout_at(end, confirmation.into_future()) => answer,
-            () = self.link.lost() => {
-                return Err(Refused::By(SendError::Disconnected(self.link.reason())));
-            }
-        };
-        let answer = answer.unwrap_or_else(|_| {
-            Err(jetstream::context::PublishError::new(PublishErrorKind::TimedOut))
-        });
+    /// What became of a message by the answer of its stream.
+    fn stored(&self, subject: &Subject, answer: Option<Answer>) -> Result<Sent, Refused> {
         match answer {
-            // A duplicate is in the stream too: this is a message that was sent before.
-            Ok(_stored_or_duplicate) => Ok(Sent::Confirmed),
-            Err(_) if self.link.is_lost() => {
+            Some(Answer::Stored) => Ok(Sent::Confirmed),
+            _ if self.link.is_lost() => {
                 Err(Refused::By(SendError::Disconnected(self.link.reason())))
             }
-            Err(_) if self.link.is_denied(subject) => Err(Refused::By(denied(subject))),
-            Err(error) if error.kind() == PublishErrorKind::StreamNotFound => {
-                Err(Refused::NoStream(subject.clone()))
+            _ if self.link.is_denied(subject) => Err(Refused::By(denied(subject))),
+            Some(Answer::NoStream) => Err(Refused::NoStream(subject.clone())),
+            Some(Answer::Refused(refusal)) => Err(Refused::By(error::stream_refusal(&refusal))),
+            Some(Answer::Unreadable) => {
+                let reason = "the answer of the stream cannot be read";
+                Err(Refused::By(SendError::Disconnected(Loss::boxed(reason))))
             }
-            Err(error) => Err(Refused::By(error::stream_publish(error))),
+            None => {
+                let reason = "the stream has not confirmed the message in time".into();
+                Err(Refused::By(SendError::Busy { after: None, reason }))
+            }
         }
     }
 }
@@ -380,7 +375,10 @@ pub(crate) fn subject(
 ///
 /// When other messages of the batch were stored, it is this message that has no place, and holding
 /// everything for it would wedge the queue.
-fn settle_missing_streams(results: Vec<Result<Sent, Refused>>) -> Vec<Result<Sent, SendError>> {
+fn settle_missing_streams(
+    results: impl Iterator<Item = Result<Sent, Refused>>,
+) -> Vec<Result<Sent, SendError>> {
+    let results: Vec<_> = results.collect();
     let some_stored = results.iter().any(Result::is_ok);
     let error = |refused| match refused {
         Refused::By(error) => error,
@@ -441,10 +439,11 @@ mod tests {
     fn a_missing_stream_holds_everything_unless_others_went_through() {
         let missing = || Err(Refused::NoStream("a.b".into()));
         let full = || SendError::Busy { after: None, reason: "the stream is full".into() };
-        let all = settle_missing_streams(vec![missing(), missing()]);
+        let all = settle_missing_streams([missing(), missing()].into_iter());
         assert!(all.iter().all(|one| matches!(one, Err(SendError::Busy { .. }))));
-        let mixed =
-            settle_missing_streams(vec![Ok(Sent::Confirmed), missing(), Err(Refused::By(full()))]);
+        let mixed = settle_missing_streams(
+            [Ok(Sent::Confirmed), missing(), Err(Refused::By(full()))].into_iter(),
+        );
         assert!(matches!(
             &*mixed,
             [Ok(Sent::Confirmed), Err(SendError::Failed { .. }), Err(SendError::Busy { .. })]

@@ -15,10 +15,9 @@ mod headers;
 mod origin;
 mod outgoing;
 mod properties;
+mod text;
 mod time;
 mod value;
-
-pub use bytestring::ByteString as Text;
 
 pub use self::{
     address::Address,
@@ -27,6 +26,7 @@ pub use self::{
     origin::Origin,
     outgoing::{Arguments, Outgoing},
     properties::Properties,
+    text::Text,
     time::Timestamp,
     value::Value,
 };

@@ -10,6 +10,7 @@ use http::{
 };
 use http_body_util::{Either, Full, StreamBody};
 use hyper::body::Frame;
+use serde::Serialize;
 use serde_json::json;
 use transload_envelope::{Envelope, MessageId, Value};
 
@@ -26,8 +27,7 @@ pub(super) type Body = Either<Full<Bytes>, StreamBody<EventFrames>>;
 pub(super) fn respond(answer: Answer, id: Option<&MessageId>) -> Response<Body> {
     match answer {
         Answer::Accepted => {
-            let body = json!({ "id": id.map(MessageId::as_str) });
-            let mut response = full(StatusCode::ACCEPTED, body.to_string());
+            let mut response = full(StatusCode::ACCEPTED, accepted(id));
             set(&mut response, CONTENT_TYPE, "application/json");
             response
         }
@@ -40,6 +40,17 @@ pub(super) fn respond(answer: Answer, id: Option<&MessageId>) -> Response<Body> 
             response
         }
     }
+}
+
+/// The body of an answer to a message that is accepted.
+fn accepted(id: Option<&MessageId>) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Accepted<'a> {
+        id: Option<&'a str>,
+    }
+
+    // Writing text to memory does not fail.
+    serde_json::to_vec(&Accepted { id: id.map(MessageId::as_str) }).unwrap_or_default()
 }
 
 /// 405 with the methods that are allowed.

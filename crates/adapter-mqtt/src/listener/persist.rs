@@ -63,7 +63,7 @@ impl SessionTable {
         value.put_u8(if user.is_some() { FORMAT_USER } else { FORMAT });
         value.put_u64(keep_for.as_secs());
         value.extend_from_slice(user.map_or(&[], |user| user.as_bytes()));
-        self.table.put(client_id.as_bytes().clone(), value.freeze()).await
+        self.table.put(client_id.clone().into_bytes(), value.freeze()).await
     }
 
     /// Keeps a subscription of a session; resolves when that is durable.
@@ -92,12 +92,12 @@ impl SessionTable {
     /// Forgets a session, of which the subscriptions are forgotten already; resolves when that is
     /// durable.
     pub(super) async fn forget(&self, client_id: &Text) -> Result<(), StoreError> {
-        self.table.delete(client_id.as_bytes().clone()).await
+        self.table.delete(client_id.clone().into_bytes()).await
     }
 }
 
 fn subscription_key(client_id: &Text, filter: &Text) -> Bytes {
-    [client_id.as_ref() as &[u8], b"\0", filter.as_ref()].concat().into()
+    [client_id.as_bytes(), b"\0", filter.as_bytes()].concat().into()
 }
 
 fn load_entry(sessions: &mut BTreeMap<Text, Stored>, key: Bytes, mut value: Bytes) -> Option<()> {

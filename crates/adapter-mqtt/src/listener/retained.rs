@@ -75,7 +75,7 @@ impl Retained {
     /// (MQTT 5, section 3.3.1.3). Resolves when that is durable.
     pub(super) async fn keep(&self, message: &Arc<Message>) -> Kept {
         let topic = message.topic.clone();
-        let key = topic.as_bytes().clone();
+        let key = topic.clone().into_bytes();
         let clear = message.payload.is_empty();
         {
             let mut messages = self.messages.write().unwrap_or_else(PoisonError::into_inner);

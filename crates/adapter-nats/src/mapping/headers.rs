@@ -21,7 +21,7 @@
 //! client keeps the order of headers of one name only; those of different
 //! names come in the order of their names.
 
-use std::{collections::HashSet, time::Duration};
+use std::{borrow::Cow, collections::HashSet, time::Duration};
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue, Subject};
 use bytes::Bytes;
@@ -29,7 +29,7 @@ use percent_encoding::{
     AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_decode_str, percent_encode, utf8_percent_encode,
 };
 use transload_envelope::{
-    Envelope, Header, Headers, MessageId, Properties, Text, Timestamp, cloudevents,
+    Envelope, Header, Headers, MessageId, Properties, Text, Timestamp, Value, cloudevents,
 };
 
 use super::{AddressMapping, is_internal, value};
@@ -123,10 +123,23 @@ pub(crate) fn outgoing(
 }
 
 /// The text of a header's value in a line of its own.
-fn line_text(header: &Header) -> String {
-    let text = value::text(&header.value);
-    let is_attribute = cloudevents::attribute(&header.name.to_ascii_lowercase()).is_some();
-    if is_attribute { utf8_percent_encode(&text, ATTRIBUTE).to_string() } else { text }
+fn line_text(header: &Header) -> Cow<'_, str> {
+    let text = match &header.value {
+        Value::Text(text) => Cow::Borrowed(text.as_str()),
+        other => Cow::Owned(value::text(other)),
+    };
+    if may_be_attribute(&header.name)
+        && cloudevents::attribute(&header.name.to_ascii_lowercase()).is_some()
+    {
+        return Cow::Owned(utf8_percent_encode(&text, ATTRIBUTE).to_string());
+    }
+    text
+}
+
+/// What most names are not, and can be told without a copy.
+fn may_be_attribute(name: &str) -> bool {
+    let start = name.get(..cloudevents::PREFIX.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(cloudevents::PREFIX))
 }
 
 /// The line for a header, if there is one that the peer reads back unchanged.
@@ -138,6 +151,9 @@ fn line(name: &str, text: &str) -> Option<(HeaderName, HeaderValue)> {
 /// Whether the peer would take the header for an attribute of an event, and write its name in lower
 /// case.
 fn is_miswritten_attribute(name: &str) -> bool {
+    if !may_be_attribute(name) {
+        return false;
+    }
     let lower = name.to_ascii_lowercase();
     lower != name && cloudevents::attribute(&lower).is_some()
 }
@@ -160,13 +176,13 @@ impl Lines {
     /// All headers. Where one value of a name has no line, none of that name has, so that repeats
     /// stay in their order.
     fn headers(&mut self, headers: &Headers) {
-        let texts: Vec<_> = headers.iter().map(|one| (&*one.name, line_text(one))).collect();
-        let misfits = texts.iter().filter(|(name, text)| line(name, text).is_none());
-        let misfits: HashSet<&str> = misfits.map(|(name, _)| *name).collect();
-        for (header, (name, text)) in headers.iter().zip(&texts) {
-            match line(name, text).filter(|_| !misfits.contains(name)) {
+        let lines: Vec<_> = headers.iter().map(|one| line(&one.name, &line_text(one))).collect();
+        let misfits = headers.iter().zip(&lines).filter(|(_, line)| line.is_none());
+        let misfits: HashSet<&str> = misfits.map(|(header, _)| &*header.name).collect();
+        for (header, line) in headers.iter().zip(lines) {
+            match line.filter(|_| misfits.is_empty() || !misfits.contains(&*header.name)) {
                 Some((name, value)) => self.0.append(name, value),
-                None => self.encoded(HEADER, name, value::text(&header.value).as_bytes()),
+                None => self.encoded(HEADER, &header.name, value::text(&header.value).as_bytes()),
             }
         }
     }
@@ -193,7 +209,9 @@ impl Lines {
 
 /// The text as the value of one line, if the peer will read it back unchanged.
 fn line_value(text: &str) -> Option<HeaderValue> {
-    let intact = text.trim() == text && !text.chars().any(char::is_control);
+    let ends = [text.bytes().next(), text.bytes().last()];
+    let plain = text.bytes().all(|byte| matches!(byte, b' '..=b'~')) && !ends.contains(&Some(b' '));
+    let intact = plain || (text.trim() == text && !text.chars().any(char::is_control));
     if intact { text.parse().ok() } else { None }
 }
 
