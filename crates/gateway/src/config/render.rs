@@ -1,12 +1,14 @@
 //! Findings as people and programs read them.
 
+use std::ops::Range;
+
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 use serde_json::{Value, json};
 use transload_adapter::Severity;
 
 use super::{
     finding::{Finding, Report},
-    source::{FileId, Place},
+    source::{FileId, Place, Source},
 };
 
 impl Report {
@@ -70,7 +72,7 @@ impl Report {
 
     /// One excerpt for each file, the one with the finding first.
     fn snippets<'a>(&'a self, finding: &'a Finding) -> Vec<Snippet<'a, Annotation<'a>>> {
-        let mut marks: Vec<(FileId, Vec<Annotation<'a>>)> = Vec::new();
+        let mut marks: Vec<(FileId, Vec<Mark<'a>>)> = Vec::new();
         let primary = finding.place.iter().map(|place| (place, AnnotationKind::Primary, None));
         let related = finding
             .related
@@ -78,17 +80,13 @@ impl Report {
             .map(|(place, what)| (place, AnnotationKind::Context, Some(what.as_str())));
         for (place, kind, label) in primary.chain(related) {
             let Some(source) = self.sources.get(place.file) else { continue };
-            let mark = kind.span(first_line(source.shown(), place)).label(label);
+            let mark = Mark { span: first_line(source.shown(), place), kind, label };
             match marks.iter_mut().find(|(file, _)| *file == place.file) {
                 Some((_, marks)) => marks.push(mark),
                 None => marks.push((place.file, vec![mark])),
             }
         }
-        let snippet = |(file, marks)| {
-            let source = self.sources.get(file)?;
-            let path = source.path.display().to_string();
-            Some(Snippet::source(source.shown()).path(path).annotations(marks))
-        };
+        let snippet = |(file, marks): (_, Vec<_>)| Some(excerpt(self.sources.get(file)?, &marks));
         marks.into_iter().filter_map(snippet).collect()
     }
 
@@ -138,9 +136,30 @@ impl Report {
     }
 }
 
+/// What is marked in an excerpt.
+struct Mark<'a> {
+    span: Range<usize>,
+    kind: AnnotationKind,
+    label: Option<&'a str>,
+}
+
+/// The lines of a file from the first mark to the last: a large file is not gone through for each of
+/// its findings.
+fn excerpt<'a>(source: &'a Source, marks: &[Mark<'a>]) -> Snippet<'a, Annotation<'a>> {
+    let start = marks.iter().map(|mark| mark.span.start).min().unwrap_or(0);
+    let end = marks.iter().map(|mark| mark.span.end).max().unwrap_or(start);
+    let (line, lines) = source.lines_of(&(start..end));
+    let text = source.shown().get(lines.clone()).unwrap_or("");
+    let annotations = marks.iter().map(|Mark { span, kind, label }| {
+        kind.span(span.start - lines.start..span.end - lines.start).label(*label)
+    });
+    let path = source.path.display().to_string();
+    Snippet::source(text).line_start(line).path(path).annotations(annotations)
+}
+
 /// What of a place is underlined: up to the end of its first line, so that a multi-line text does
 /// not fill the screen.
-fn first_line(text: &str, place: &Place) -> std::ops::Range<usize> {
+fn first_line(text: &str, place: &Place) -> Range<usize> {
     let start = place.span.start.min(text.len());
     let part = text.get(start..place.span.end.min(text.len())).unwrap_or("");
     let line = part.lines().next().unwrap_or("");

@@ -1,4 +1,4 @@
-use std::{ops::Range, path::PathBuf};
+use std::{ops::Range, path::PathBuf, sync::OnceLock};
 
 /// One of the files of a configuration, by its number in [`Sources`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,6 +32,8 @@ pub struct Source {
     /// What may be shown, where that is not all: the same text of the same length, in which secrets
     /// are asterisks.
     shown: Option<String>,
+    /// Where each line starts, once somebody has asked for a position.
+    line_starts: OnceLock<Vec<usize>>,
 }
 
 /// The files that a configuration was read from.
@@ -41,7 +43,7 @@ pub struct Sources(Vec<Source>);
 impl Sources {
     /// Adds a file.
     pub(super) fn add(&mut self, path: PathBuf, text: String) -> FileId {
-        self.0.push(Source { path, text, shown: None });
+        self.0.push(Source { path, text, shown: None, line_starts: OnceLock::new() });
         FileId(self.0.len() - 1)
     }
 
@@ -84,9 +86,69 @@ impl Source {
 
     /// Where a byte of the text is.
     pub fn position(&self, offset: usize) -> Position {
-        let before = self.text.get(..offset).unwrap_or(&self.text);
-        let line_start = before.rfind('\n').map_or(0, |end| end + 1);
-        let column = before.get(line_start..).unwrap_or("").chars().count() + 1;
-        Position { line: before.matches('\n').count() + 1, column }
+        let offset = if self.text.is_char_boundary(offset) { offset } else { self.text.len() };
+        let (line, start) = self.line_at(offset);
+        let column = self.text.get(start..offset).unwrap_or("").chars().count() + 1;
+        Position { line, column }
+    }
+
+    /// The whole lines that a part of the text is on, and the number of the first of them.
+    pub(super) fn lines_of(&self, part: &Range<usize>) -> (usize, Range<usize>) {
+        let (first, start) = self.line_at(part.start);
+        let (last, _) = self.line_at(part.end);
+        let end = self.line_starts().get(last).copied();
+        (first, start..end.unwrap_or(self.text.len()))
+    }
+
+    /// The number of the line that a byte is on, from 1 on, and where it starts.
+    fn line_at(&self, offset: usize) -> (usize, usize) {
+        let starts = self.line_starts();
+        let line = starts.partition_point(|start| *start <= offset);
+        (line, line.checked_sub(1).and_then(|line| starts.get(line)).copied().unwrap_or(0))
+    }
+
+    /// Each of very many findings asks where it is.
+    fn line_starts(&self) -> &[usize] {
+        self.line_starts.get_or_init(|| {
+            let ends = self.text.match_indices('\n').map(|(end, _)| end + 1);
+            std::iter::once(0).chain(ends).collect()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_have_lines_and_columns() {
+        let mut sources = Sources::default();
+        let file = sources.add("x".into(), "é = 1\r\n\nlast".to_owned());
+        let source = sources.get(file).unwrap();
+        for (offset, line, column) in [
+            (0, 1, 1),
+            (2, 1, 2),
+            (6, 1, 6),
+            (7, 1, 7),
+            (8, 2, 1),
+            (9, 3, 1),
+            (13, 3, 5),
+            (99, 3, 5),
+        ] {
+            assert_eq!(source.position(offset), Position { line, column }, "{offset}");
+        }
+    }
+
+    #[test]
+    fn parts_are_on_whole_lines() {
+        let mut sources = Sources::default();
+        let file = sources.add("x".into(), "one\ntwo\nthree".to_owned());
+        let source = sources.get(file).unwrap();
+        for (part, first, lines) in
+            [(0..1, 1, "one\n"), (1..5, 1, "one\ntwo\n"), (4..4, 2, "two\n"), (9..13, 3, "three")]
+        {
+            let (line, span) = source.lines_of(&part);
+            assert_eq!((line, &source.text[span]), (first, lines), "{part:?}");
+        }
     }
 }
