@@ -115,8 +115,7 @@ pub(crate) fn envelope(
     let origin = origin(source, &delivery, topic);
     let id = basic.message_id().as_ref().map(ShortString::as_str).filter(|id| !id.is_empty());
     let id = id.map(MessageId::from_source).or_else(|| cloudevents::message_id(&headers));
-    let id = id.unwrap_or_else(MessageId::generate);
-    let mut envelope = Envelope::new(origin, delivery.data).with_id(id).with_properties(properties);
+    let mut envelope = Envelope::identified(id, origin, delivery.data).with_properties(properties);
     envelope.headers = headers;
     envelope.hops = hops;
     Ok(envelope)

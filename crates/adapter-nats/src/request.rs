@@ -100,11 +100,9 @@ fn reply(name: &Text, mapping: AddressMapping, message: Message) -> Envelope {
     let mut incoming = mapping::incoming(message.headers.as_ref(), Timestamp::now());
     mapping::read_service_error(&mut incoming.headers);
     let origin = Origin::new(name.clone(), "nats", mapping.address(&message.subject));
-    let mut envelope = Envelope::new(origin, message.payload).with_properties(incoming.properties);
+    let mut envelope = Envelope::identified(incoming.id, origin, message.payload)
+        .with_properties(incoming.properties);
     envelope.headers = incoming.headers;
     envelope.hops = incoming.hops;
-    match incoming.id {
-        Some(id) => envelope.with_id(id),
-        None => envelope,
-    }
+    envelope
 }

@@ -71,16 +71,17 @@ impl Envelope {
     /// Makes a message with a generated id and without properties or headers, addressed to where
     /// it came in.
     pub fn new(origin: impl Into<Arc<Origin>>, payload: impl Into<Bytes>) -> Self {
-        let origin = origin.into();
-        Self {
-            id: MessageId::generate(),
-            address: origin.address.clone(),
-            origin,
-            payload: payload.into(),
-            headers: Headers::default(),
-            hops: 0,
-            properties: None,
-        }
+        Self::identified(None, origin, payload)
+    }
+
+    /// The same with the id of the source, where it has one, so that none is made in vain.
+    pub fn identified(
+        id: Option<MessageId>,
+        origin: impl Into<Arc<Origin>>,
+        payload: impl Into<Bytes>,
+    ) -> Self {
+        let id = id.unwrap_or_else(MessageId::generate);
+        Self::from_parts(id, origin.into(), payload.into())
     }
 
     /// Makes a message that has an id already, so that none is generated.

@@ -19,8 +19,8 @@ use crate::faults::{
 
 /// For how long nothing may be acknowledged before the run is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How often a sender that has nothing to read looks whether a message is due.
-const STEP: Duration = Duration::from_millis(1);
+/// How long a sender waits at most, with nothing due and nothing to read, before it looks again.
+const STEP: Duration = Duration::from_millis(100);
 
 /// One connection that sends.
 #[derive(Debug)]
@@ -32,6 +32,9 @@ pub(super) struct Lane {
     pub(super) window: usize,
     /// Messages a second; without it, as fast as they are acknowledged.
     pub(super) rate: Option<f64>,
+    /// How long after the begin the first message of a lane with a rate is due, so that lanes do not
+    /// send all at once.
+    pub(super) offset: Duration,
     pub(super) port: u16,
     /// Counts what is acknowledged, on all lanes.
     pub(super) acknowledged: Arc<AtomicU64>,
@@ -65,7 +68,7 @@ impl Lane {
                 stream.write(&out).await?;
                 out.clear();
             }
-            if let Ok(read) = timeout(STEP, stream.more()).await {
+            if let Ok(read) = timeout(self.wait(&state), stream.more()).await {
                 read?;
                 protocol.read(&mut stream.input, &mut verdicts, &mut out)?;
                 heard = Instant::now();
@@ -92,9 +95,21 @@ impl Lane {
         }
     }
 
+    /// When the next message is due, from the begin on; none for a lane without a rate.
+    fn next_due(&self, state: &State) -> Option<Duration> {
+        let rate = self.rate?;
+        Some(self.offset + Duration::from_secs_f64(f64::from(state.next) / rate))
+    }
+
+    /// For how long there is nothing to send.
+    fn wait(&self, state: &State) -> Duration {
+        let may_send = state.next < self.messages && state.unacknowledged.len() < self.window;
+        let due = self.next_due(state).filter(|_| may_send);
+        due.map_or(STEP, |due| due.saturating_sub(state.begin.elapsed()).min(STEP))
+    }
+
     fn due(&self, state: &State) -> Due {
-        let Some(rate) = self.rate else { return Due::Now(now_ns()) };
-        let after = Duration::from_secs_f64(f64::from(state.next) / rate);
+        let Some(after) = self.next_due(state) else { return Due::Now(now_ns()) };
         if state.begin.elapsed() < after {
             return Due::Later;
         }

@@ -198,6 +198,9 @@ fn produce(
             bytes: plan.bytes,
             window: window(from),
             rate: plan.rate.map(|rate| rate * share),
+            offset: plan
+                .rate
+                .map_or(Duration::ZERO, |rate| Duration::from_secs_f64(f64::from(number) / rate)),
             port,
             acknowledged: Arc::clone(acknowledged),
         };

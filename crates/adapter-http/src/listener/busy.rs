@@ -1,17 +1,25 @@
 //! Whether anything is under way on a connection.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use tokio::{sync::watch, time::timeout};
+use tokio::{sync::Notify, time::timeout};
 
 /// Counts the requests of one connection that are under way.
-#[derive(Clone, Debug)]
-pub(super) struct Busy(Arc<watch::Sender<Count>>);
+#[derive(Clone, Debug, Default)]
+pub(super) struct Busy(Arc<State>);
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Count {
-    now: usize,
-    ever: u64,
+#[derive(Debug, Default)]
+struct State {
+    now: AtomicUsize,
+    ever: AtomicBool,
+    /// Told of each begin and end, to those that wait at that moment.
+    changed: Notify,
 }
 
 /// A request that is under way, until this is dropped.
@@ -19,33 +27,26 @@ struct Count {
 pub(super) struct UnderWay(Busy);
 
 impl Busy {
-    pub(super) fn new() -> Self {
-        Self(Arc::new(watch::Sender::new(Count::default())))
-    }
-
     /// Notes that a request begins.
     pub(super) fn begin(&self) -> UnderWay {
-        self.0.send_modify(|count| {
-            count.now += 1;
-            count.ever += 1;
-        });
+        self.0.now.fetch_add(1, Ordering::SeqCst);
+        self.0.ever.store(true, Ordering::SeqCst);
+        self.0.changed.notify_waiters();
         UnderWay(self.clone())
     }
 
     /// Whether there was any request.
     pub(super) fn was_used(&self) -> bool {
-        self.0.borrow().ever > 0
+        self.0.ever.load(Ordering::SeqCst)
     }
 
     /// Resolves when nothing has been under way for so long.
     pub(super) async fn idle(&self, for_so_long: Duration) {
-        let mut count = self.0.subscribe();
         loop {
-            let idle = count.borrow_and_update().now == 0;
-            // The sender lives as long as this.
-            if !idle {
-                drop(count.changed().await);
-            } else if timeout(for_so_long, count.changed()).await.is_err() {
+            let changed = self.0.changed.notified();
+            if self.0.now.load(Ordering::SeqCst) > 0 {
+                changed.await;
+            } else if timeout(for_so_long, changed).await.is_err() {
                 return;
             }
         }
@@ -54,7 +55,8 @@ impl Busy {
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.0.send_modify(|count| count.now -= 1);
+        self.0.0.now.fetch_sub(1, Ordering::SeqCst);
+        self.0.0.changed.notify_waiters();
     }
 }
 
@@ -66,7 +68,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_request_starts_the_time_anew() {
-        let (busy, start) = (Busy::new(), Instant::now());
+        let (busy, start) = (Busy::default(), Instant::now());
         let second = Duration::from_secs(1);
         let requests = async {
             tokio::time::sleep(second / 2).await;

@@ -48,6 +48,11 @@ impl Intake {
         (Self { deliveries, settle, unsettled, credits }, receiver)
     }
 
+    /// A credit, if there is one without waiting.
+    pub(super) fn credit_now(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.credits).try_acquire_owned().ok()
+    }
+
     /// Waits for a credit. Cancel-safe.
     pub(super) async fn credit(&self) -> Result<OwnedSemaphorePermit, Closed> {
         Arc::clone(&self.credits).acquire_owned().await.map_err(|_| Closed)

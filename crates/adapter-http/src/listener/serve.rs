@@ -92,7 +92,7 @@ async fn serve_requests(server: &Arc<Server>, stream: Stream, peer: Peer) {
         debug!(peer = %peer.address, "A peer did not say what it wants.");
         return;
     };
-    let (busy, address) = (Busy::new(), peer.address);
+    let (busy, address) = (Busy::default(), peer.address);
     let service = service_fn({
         let (server, busy) = (Arc::clone(server), busy.clone());
         move |request| answer(Arc::clone(&server), busy.begin(), peer.clone(), request)

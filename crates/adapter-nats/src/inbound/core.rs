@@ -211,11 +211,9 @@ pub(crate) fn envelope(
     if let Some(reply) = message.reply.as_ref().filter(|_| incoming.properties.reply_to.is_some()) {
         origin = origin.with(REPLY_ATTRIBUTE, Text::from(reply.as_str()));
     }
-    let mut envelope = Envelope::new(origin, message.payload).with_properties(incoming.properties);
+    let mut envelope = Envelope::identified(incoming.id, origin, message.payload)
+        .with_properties(incoming.properties);
     envelope.headers = incoming.headers;
     envelope.hops = incoming.hops;
-    match incoming.id {
-        Some(id) => envelope.with_id(id),
-        None => envelope,
-    }
+    envelope
 }

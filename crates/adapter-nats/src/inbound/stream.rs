@@ -286,14 +286,11 @@ fn envelope(shared: &Shared, message: &jetstream::Message) -> Envelope {
             .with("redelivered", info.delivered.saturating_sub(1))
             .with("published_ms", published.unix_ms);
     }
-    let mut envelope =
-        Envelope::new(origin, message.payload.clone()).with_properties(incoming.properties);
+    let mut envelope = Envelope::identified(id, origin, message.payload.clone())
+        .with_properties(incoming.properties);
     envelope.headers = incoming.headers;
     envelope.hops = incoming.hops;
-    match id {
-        Some(id) => envelope.with_id(id),
-        None => envelope,
-    }
+    envelope
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ use percent_encoding::{
     AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_decode_str, percent_encode, utf8_percent_encode,
 };
 use transload_envelope::{
-    Envelope, Header, Headers, MessageId, Properties, Text, Timestamp, Value, cloudevents,
+    Envelope, Header, Headers, MessageId, Properties, Text, Timestamp, cloudevents,
 };
 
 use super::{AddressMapping, is_internal, value};
@@ -124,9 +124,9 @@ pub(crate) fn outgoing(
 
 /// The text of a header's value in a line of its own.
 fn line_text(header: &Header) -> Cow<'_, str> {
-    let text = match &header.value {
-        Value::Text(text) => Cow::Borrowed(text.as_str()),
-        other => Cow::Owned(value::text(other)),
+    let text = match header.value.as_text() {
+        Some(text) => Cow::Borrowed(&**text),
+        None => Cow::Owned(value::text(&header.value)),
     };
     if may_be_attribute(&header.name)
         && cloudevents::attribute(&header.name.to_ascii_lowercase()).is_some()

@@ -174,10 +174,13 @@ impl Call<'_> {
         buffered: OwnedSemaphorePermit,
     ) -> Answer {
         let until = Instant::now() + self.server.config.response_timeout.get();
-        let credit = match timeout(CREDIT_TIMEOUT, intake.credit()).await {
-            Ok(Ok(credit)) => credit,
-            Ok(Err(Closed)) => return Answer::later(COME_AGAIN, STOPPING),
-            Err(_) => return Answer::later(COME_AGAIN, NO_ROOM),
+        let credit = match intake.credit_now() {
+            Some(credit) => credit,
+            None => match timeout(CREDIT_TIMEOUT, intake.credit()).await {
+                Ok(Ok(credit)) => credit,
+                Ok(Err(Closed)) => return Answer::later(COME_AGAIN, STOPPING),
+                Err(_) => return Answer::later(COME_AGAIN, NO_ROOM),
+            },
         };
         let waiting = match timeout_at(until, intake.hand_over(envelope, buffered, credit)).await {
             Ok(Ok(waiting)) => waiting,
