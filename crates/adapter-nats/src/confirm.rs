@@ -13,6 +13,7 @@
 use std::{
     collections::HashMap,
     fmt::Write as _,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -20,7 +21,10 @@ use async_nats::{Client, Message, StatusCode, Subject, jetstream};
 use futures_util::StreamExt as _;
 use serde::Deserialize;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio_util::task::TaskTracker;
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 use transload_adapter::SendError;
 
 use crate::{error::Loss, link::Link};
@@ -76,10 +80,12 @@ pub(crate) struct Confirmations {
     open: OnceCell<Open>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Open {
     inbox: String,
     batches: Arc<Mutex<Batches>>,
+    /// Ends the task that reads; the subscription would keep the connection open.
+    _reading: DropGuard,
 }
 
 #[derive(Debug, Default)]
@@ -111,7 +117,7 @@ impl Confirmations {
         let places = u32::try_from(count).unwrap_or(u32::MAX);
         let places = Arc::clone(&self.places).try_acquire_many_owned(places);
         let places = places.map_err(|_| NotReady::Full)?;
-        let Open { inbox, batches } = self.open.get_or_try_init(|| self.subscribe()).await?;
+        let Open { inbox, batches, .. } = self.open.get_or_try_init(|| self.subscribe()).await?;
         let (complete, answered) = oneshot::channel();
         let answers = std::iter::repeat_with(|| None).take(count).collect();
         let mut all = lock(batches);
@@ -134,15 +140,22 @@ impl Confirmations {
         let messages = subscribed.map_err(|error| NotReady::NoSubscription(error.to_string()))?;
         let mut runs = messages.ready_chunks(RUN_MAX);
         let batches = Arc::<Mutex<Batches>>::default();
-        let open = Open { inbox, batches: Arc::clone(&batches) };
+        let over = CancellationToken::new();
+        let reading = over.clone().drop_guard();
+        let open = Open { inbox, batches: Arc::clone(&batches), _reading: reading };
         let link = Arc::clone(&self.link);
         self.tasks.spawn(async move {
-            let mut lost = std::pin::pin!(link.lost());
+            let mut over = pin!(async {
+                tokio::select! {
+                    () = link.lost() => {}
+                    () = over.cancelled() => {}
+                }
+            });
             loop {
                 let run = tokio::select! {
                     biased;
                     run = runs.next() => run,
-                    () = &mut lost => return,
+                    () = &mut over => return,
                 };
                 let Some(run) = run else { return };
                 lock(&batches).take(&run);

@@ -10,7 +10,10 @@ use std::sync::Arc;
 use async_nats::{Client, Message, StatusCode, Subject};
 use futures_util::StreamExt;
 use tokio::sync::OnceCell;
-use tokio_util::task::TaskTracker;
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 use transload_adapter::{Context, Observer, Replies, RequestError, Waiters, Waiting};
 use transload_envelope::{Envelope, Origin, Text, Timestamp};
 
@@ -31,10 +34,11 @@ pub(crate) struct ReplyDesk {
     open: OnceCell<Open>,
 }
 
-#[derive(Clone)]
 struct Open {
     inbox: Text,
     waiters: Arc<Waiters>,
+    /// Ends the task that reads; the subscription would keep the connection open.
+    _reading: DropGuard,
 }
 
 impl ReplyDesk {
@@ -57,7 +61,7 @@ impl ReplyDesk {
 
     /// Registers a waiter, and tells the subject that is to be replied to.
     pub(crate) async fn wait(&self, replies: &Replies) -> Result<(Subject, Waiting), RequestError> {
-        let Open { inbox, waiters } = self.open.get_or_try_init(|| self.subscribe()).await?;
+        let Open { inbox, waiters, .. } = self.open.get_or_try_init(|| self.subscribe()).await?;
         let token = Waiters::token();
         let subject = Subject::from(format!("{inbox}.{token}"));
         Ok((subject, waiters.wait(token, replies)))
@@ -71,13 +75,16 @@ impl ReplyDesk {
             .await
             .map_err(|error| RequestError::Disconnected(error.into()))?;
         let waiters = Waiters::new(Arc::clone(&self.observer));
-        let open = Open { inbox, waiters: Arc::clone(&waiters) };
+        let over = CancellationToken::new();
+        let reading = over.clone().drop_guard();
+        let open = Open { inbox, waiters: Arc::clone(&waiters), _reading: reading };
         let (link, name, mapping) = (Arc::clone(&self.link), self.name.clone(), self.mapping);
         self.tasks.spawn(async move {
             loop {
                 let message = tokio::select! {
                     message = replies.next() => message,
                     () = link.lost() => return,
+                    () = over.cancelled() => return,
                 };
                 let Some(message) = message else { return };
                 take(&waiters, &name, mapping, message);
