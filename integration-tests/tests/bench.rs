@@ -9,6 +9,7 @@ fn plan(rate: Option<f64>) -> Plan {
         messages: 400,
         bytes: 256,
         rate,
+        connections: None,
     }
 }
 

@@ -22,10 +22,6 @@ const LIBRARY_STACK_BYTES: usize = if cfg!(debug_assertions) { 512 << 20 } else 
 /// connect to a broker that is away would otherwise leave megabytes of free memory behind.
 const TRIM: (&str, &str) = ("MALLOC_TRIM_THRESHOLD_", "131072");
 
-/// And to let each thread keep more than the usual seven pieces of each size for itself: messages
-/// come and go by the batch, and what goes beyond is kept in lists that all threads share.
-const KEEP: (&str, &str) = ("GLIBC_TUNABLES", "glibc.malloc.tcache_count=300");
-
 /// For the runtime's threads, in bytes: decoded tables are dropped there, by recursion too.
 pub(crate) const RUNTIME_STACK_BYTES: usize = 16 << 20;
 
@@ -41,10 +37,8 @@ pub(crate) fn ensure() -> Result<(), io::Error> {
         command.arg0(name);
     }
     command.args(arguments.skip(1)).env(VARIABLE, LIBRARY_STACK_BYTES.to_string());
-    for (name, value) in [TRIM, KEEP] {
-        if environment(name).is_none() {
-            command.env(name, value);
-        }
+    if environment(TRIM.0).is_none() {
+        command.env(TRIM.0, TRIM.1);
     }
     Err(command.exec())
 }

@@ -9,7 +9,10 @@ use std::{
 };
 
 use bytes::BytesMut;
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::Barrier,
+    time::{Instant, timeout},
+};
 
 use super::message::{Template, now_ns};
 use crate::faults::{
@@ -38,6 +41,8 @@ pub(super) struct Lane {
     pub(super) port: u16,
     /// Counts what is acknowledged, on all lanes.
     pub(super) acknowledged: Arc<AtomicU64>,
+    /// All lanes begin when the last one is connected.
+    pub(super) ready: Arc<Barrier>,
 }
 
 struct State {
@@ -51,8 +56,9 @@ struct State {
 impl Lane {
     /// Sends everything, and waits until it is acknowledged.
     pub(super) async fn run<P: Protocol>(self, mut protocol: P) -> io::Result<()> {
-        let mut stream = Stream::connect(self.port).await?;
-        timeout(PATIENCE, protocol.open(&mut stream)).await??;
+        let opened = self.open(&mut protocol).await;
+        self.ready.wait().await;
+        let mut stream = opened?;
         let mut state = State {
             next: 0,
             unacknowledged: VecDeque::new(),
@@ -78,6 +84,12 @@ impl Lane {
             }
         }
         Ok(())
+    }
+
+    async fn open<P: Protocol>(&self, protocol: &mut P) -> io::Result<Stream> {
+        let mut stream = Stream::connect(self.port).await?;
+        timeout(PATIENCE, protocol.open(&mut stream)).await??;
+        Ok(stream)
     }
 
     fn fill<P: Protocol>(&self, state: &mut State, protocol: &mut P, out: &mut BytesMut) {

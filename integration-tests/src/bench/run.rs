@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{sync::Barrier, task::JoinSet, time::sleep};
 
 use super::{
     candidate::Candidate,
@@ -45,6 +45,8 @@ pub struct Plan {
     pub bytes: usize,
     /// Messages a second in all; without it, as many as are acknowledged.
     pub rate: Option<f64>,
+    /// How many connections send; without it, what is usual for the source.
+    pub connections: Option<u16>,
 }
 
 /// What came out.
@@ -111,11 +113,13 @@ pub async fn run(plan: &Plan, rabbitmq: Option<&RabbitMq>) -> Run {
     if records {
         consume(path.to, plan.candidate, servers.target_port, &record, &mut consumers).await;
     }
+    let acknowledged = Arc::new(AtomicU64::new(0));
+    let ready = Arc::new(Barrier::new(lanes.len() + 1));
+    let mut senders = JoinSet::new();
+    produce(plan, path.from, &lanes, servers.source_port, &acknowledged, &ready, &mut senders);
+    ready.wait().await;
     let before = servers.usage(rabbitmq);
     let begin_ns = message::now_ns();
-    let acknowledged = Arc::new(AtomicU64::new(0));
-    let mut senders = JoinSet::new();
-    produce(plan, path.from, &lanes, servers.source_port, &acknowledged, &mut senders);
     let mut failure = finish(&mut senders, &mut servers).await;
     let sent_ns = message::now_ns();
     if records && failure.is_none() {
@@ -162,11 +166,12 @@ fn used(
 
 /// How many connections send, and how many messages each.
 fn lanes(from: End, plan: &Plan) -> Vec<u32> {
-    let count: u32 = match from {
+    let usual: u16 = match from {
         End::Http => 64,
         End::Listener | End::Mosquitto => 4,
         End::Amqp | End::Jetstream | End::Core => 2,
     };
+    let count = u32::from(plan.connections.unwrap_or(usual));
     (0..count).map(|lane| plan.messages / count + u32::from(lane < plan.messages % count)).collect()
 }
 
@@ -185,6 +190,7 @@ fn produce(
     lanes: &[u32],
     port: u16,
     acknowledged: &Arc<AtomicU64>,
+    ready: &Arc<Barrier>,
     senders: &mut JoinSet<std::io::Result<()>>,
 ) {
     // These two know no later one.
@@ -203,6 +209,7 @@ fn produce(
                 .map_or(Duration::ZERO, |rate| Duration::from_secs_f64(f64::from(number) / rate)),
             port,
             acknowledged: Arc::clone(acknowledged),
+            ready: Arc::clone(ready),
         };
         match from {
             End::Http => senders.spawn(lane.run(http::Poster::default())),

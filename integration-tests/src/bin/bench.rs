@@ -44,6 +44,9 @@ struct Arguments {
     /// The fixed rate, in messages a second; 0 leaves these runs out.
     #[arg(long, default_value_t = 2_000)]
     rate: u32,
+    /// How many connections send. Default: 64 for HTTP, 4 for MQTT, 2 for AMQP and NATS.
+    #[arg(long)]
+    connections: Option<u16>,
     /// Lengths of the payloads in bytes.
     #[arg(long, value_delimiter = ',', default_values_t = [256, 64, 4_096, 65_536])]
     bytes: Vec<usize>,
@@ -100,7 +103,15 @@ impl Arguments {
             let name = candidate.to_string();
             self.only.is_empty() || self.only.iter().any(|part| name.contains(part))
         };
-        let plan = |candidate| Plan { path, candidate, messages, bytes, rate: rate.map(f64::from) };
+        let connections = self.connections;
+        let plan = |candidate| Plan {
+            path,
+            candidate,
+            messages,
+            bytes,
+            rate: rate.map(f64::from),
+            connections,
+        };
         Candidate::of(path).into_iter().filter(wanted).map(plan).collect()
     }
 }
