@@ -10,7 +10,7 @@ use std::{
 
 use bytes::BytesMut;
 use tokio::{
-    sync::Barrier,
+    sync::{Barrier, Semaphore},
     time::{Instant, timeout},
 };
 
@@ -41,6 +41,8 @@ pub(super) struct Lane {
     pub(super) port: u16,
     /// Counts what is acknowledged, on all lanes.
     pub(super) acknowledged: Arc<AtomicU64>,
+    /// How many may connect at once.
+    pub(super) connecting: Arc<Semaphore>,
     /// All lanes begin when the last one is connected.
     pub(super) ready: Arc<Barrier>,
 }
@@ -87,6 +89,7 @@ impl Lane {
     }
 
     async fn open<P: Protocol>(&self, protocol: &mut P) -> io::Result<Stream> {
+        let _place = self.connecting.acquire().await.map_err(io::Error::other)?;
         let mut stream = Stream::connect(self.port).await?;
         timeout(PATIENCE, protocol.open(&mut stream)).await??;
         Ok(stream)

@@ -1,17 +1,17 @@
 //! The payloads: JSON of a given length, with everything that the record needs at fixed places.
 //!
 //! ```text
-//! {"lane":000,"number":0000000000,"due":0000000000000000000,"pad":"…"}
+//! {"lane":00000,"number":0000000,"due":0000000000000000000,"pad":"…"}
 //! ```
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::faults::Stamp;
 
-const LANE: std::ops::Range<usize> = 8..11;
-const NUMBER: std::ops::Range<usize> = 21..31;
-const DUE: std::ops::Range<usize> = 38..57;
-const HEAD: &[u8] = b"{\"lane\":000,\"number\":0000000000,\"due\":0000000000000000000,\"p\":\"";
+const LANE: std::ops::Range<usize> = 8..13;
+const NUMBER: std::ops::Range<usize> = 23..30;
+const DUE: std::ops::Range<usize> = 37..56;
+const HEAD: &[u8] = b"{\"lane\":00000,\"number\":0000000,\"due\":0000000000000000000,\"p\":\"";
 const TAIL: &[u8] = b"\"}";
 
 /// The shortest payload.

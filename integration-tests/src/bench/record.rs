@@ -10,11 +10,15 @@ use crate::faults::{Arrival, ledger::Books};
 
 /// The part of each lane's messages that comes first and is not timed.
 const WARM_UP_PARTS: u32 = 20;
+/// How many histograms the lanes share.
+const HISTOGRAMS: usize = 16;
 
 /// What has arrived.
 #[derive(Debug)]
 pub(super) struct Record {
     lanes: Vec<Mutex<Lane>>,
+    /// Each for some lanes, since one is large.
+    latencies_us: Vec<Mutex<Histogram<u64>>>,
     delivered: AtomicU64,
     damaged: AtomicU64,
     last_arrival_ns: AtomicU64,
@@ -28,7 +32,6 @@ struct Lane {
     warm_up: u32,
     duplicated: u64,
     reordered: u64,
-    latency_us: Histogram<u64>,
 }
 
 /// The sum of all lanes.
@@ -55,11 +58,11 @@ impl Record {
                 warm_up: messages / WARM_UP_PARTS,
                 duplicated: 0,
                 reordered: 0,
-                latency_us: histogram(),
             })
         };
         Self {
             lanes: lanes.iter().map(lane).collect(),
+            latencies_us: lanes.iter().take(HISTOGRAMS).map(|_| Mutex::new(histogram())).collect(),
             delivered: AtomicU64::new(0),
             damaged: AtomicU64::new(0),
             last_arrival_ns: AtomicU64::new(0),
@@ -91,7 +94,10 @@ impl Record {
             let lane = lane.lock().unwrap_or_else(PoisonError::into_inner);
             tally.duplicated += lane.duplicated;
             tally.reordered += lane.reordered;
-            tally.latency_us.add(&lane.latency_us).expect("both have the same bounds");
+        }
+        for latency_us in &self.latencies_us {
+            let latency_us = latency_us.lock().unwrap_or_else(PoisonError::into_inner);
+            tally.latency_us.add(&*latency_us).expect("both have the same bounds");
         }
         tally
     }
@@ -111,7 +117,9 @@ impl Record {
         }
         lane.newest = lane.newest.max(Some(stamp.number));
         if stamp.number >= lane.warm_up {
-            lane.latency_us.saturating_record(now_ns.saturating_sub(due_ns) / 1_000);
+            let mut latency_us =
+                self.latencies_us.get(usize::from(stamp.lane) % HISTOGRAMS)?.lock().ok()?;
+            latency_us.saturating_record(now_ns.saturating_sub(due_ns) / 1_000);
         }
         self.last_arrival_ns.fetch_max(now_ns, Ordering::Relaxed);
         self.delivered.fetch_add(1, Ordering::Relaxed);

@@ -6,7 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{sync::Barrier, task::JoinSet, time::sleep};
+use tokio::{
+    sync::{Barrier, Semaphore},
+    task::JoinSet,
+    time::sleep,
+};
 
 use super::{
     candidate::Candidate,
@@ -31,6 +35,8 @@ use crate::{
 /// For how long nothing may arrive at the end before what is missing counts as lost.
 const PATIENCE: Duration = Duration::from_secs(15);
 const STEP: Duration = Duration::from_millis(5);
+/// How many lanes connect at once, so that they fit in the backlog of a listening socket.
+const CONNECTING_MAX: usize = 64;
 
 /// What is to be measured.
 #[derive(Clone, Copy, Debug)]
@@ -196,6 +202,7 @@ fn produce(
     // These two know no later one.
     let old = matches!(plan.candidate, Candidate::RabbitMqMqtt | Candidate::NatsMqtt);
     let version = if old { Version::V3 } else { Version::V5 };
+    let connecting = Arc::new(Semaphore::new(CONNECTING_MAX));
     for (number, messages) in (0..).zip(lanes) {
         let share = f64::from(*messages) / f64::from(plan.messages.max(1));
         let lane = Lane {
@@ -209,6 +216,7 @@ fn produce(
                 .map_or(Duration::ZERO, |rate| Duration::from_secs_f64(f64::from(number) / rate)),
             port,
             acknowledged: Arc::clone(acknowledged),
+            connecting: Arc::clone(&connecting),
             ready: Arc::clone(ready),
         };
         match from {
