@@ -222,8 +222,7 @@ fn view(routing: &Routing, name: &str, kept: Kept, depth: Depth) -> Option<Value
 
 /// How the circuit of a destination is; nothing for other queues.
 fn circuit(routing: &Routing, name: &str) -> Option<Value> {
-    let mut destinations = routing.destinations.iter();
-    let view = destinations.find(|known| *known.name == *name)?.circuit.view();
+    let view = routing.destination(name)?.circuit.view();
     Some(match view.open {
         None => json!({ "state": "closed", "opened": view.opened }),
         Some(open) => json!({
@@ -238,7 +237,7 @@ fn circuit(routing: &Routing, name: &str) -> Option<Value> {
 
 fn is_orphan(routing: &Routing, name: &str) -> bool {
     match owner(name) {
-        Owner::Destination(name) => !routing.has_destination(name),
+        Owner::Destination(name) => routing.destination(name).is_none(),
         Owner::Adapter(adapter) => routing.adapter(adapter).is_none(),
         // They are kept for whoever looks at them, with or without their route.
         Owner::DeadLetters(_) => false,

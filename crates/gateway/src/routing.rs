@@ -39,6 +39,8 @@ pub(crate) struct Routing {
     pub(crate) limits: Limits,
     /// The numbers by which the rules know the adapters.
     adapters: HashMap<Text, usize>,
+    /// The places of the destinations, by their names.
+    places: HashMap<Text, usize>,
     /// What becomes of messages that no route wants, by those numbers.
     unrouted: Vec<Unrouted>,
     /// Fires when others have taken their place.
@@ -53,7 +55,9 @@ impl Routing {
     ) -> Self {
         let rules = rules(&configuration.routes);
         let names = configuration.adapters.iter().map(|adapter| adapter.name.clone());
+        let destination_names = destinations.iter().map(|destination| destination.name.clone());
         Self {
+            places: destination_names.zip(0..).collect(),
             conditions: Conditions::new(&rules, metrics),
             rules,
             destinations,
@@ -86,9 +90,9 @@ impl Routing {
         self.adapters.get(name).copied()
     }
 
-    /// Whether there is a destination of this name.
-    pub(crate) fn has_destination(&self, name: &str) -> bool {
-        self.destinations.iter().any(|known| *known.name == *name)
+    /// The destination of this name.
+    pub(crate) fn destination(&self, name: &str) -> Option<&Destination> {
+        self.places.get(name).and_then(|place| self.destinations.get(*place))
     }
 }
 

@@ -287,7 +287,7 @@ impl Site {
         for (name, kept, depth) in self.storage.depths() {
             match (owner(&name), kept) {
                 (Owner::Destination(_), Kept::Memory) => summary.lost += depth.messages,
-                (Owner::Destination(name), Kept::Disk) if routing.has_destination(name) => {
+                (Owner::Destination(name), Kept::Disk) if routing.destination(name).is_some() => {
                     summary.waiting += depth.messages;
                 }
                 (Owner::Destination(_) | Owner::DeadLetters(_) | Owner::Adapter(_), _) => {}

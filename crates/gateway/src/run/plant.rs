@@ -258,7 +258,7 @@ async fn transition(
         tokio::join!(join_all(starting), join_all(ending), leaving.end(&old, until));
     let routing = site.shared.routing();
     // One that answers requests now has no worker any more, but is still there.
-    for destination in removed.into_iter().filter(|name| !routing.has_destination(name)) {
+    for destination in removed.into_iter().filter(|name| routing.destination(name).is_none()) {
         site.metrics.forget_queue(&destination);
         // Who still routes by the old rules may append to it.
         if old.strong_count() == 0 {
