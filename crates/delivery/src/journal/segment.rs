@@ -7,9 +7,9 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown},
     path::{Path, PathBuf},
 };
 
@@ -88,10 +88,28 @@ pub(crate) fn number(file_name: &str) -> Option<u32> {
     (digits.len() >= 8).then(|| digits.parse().ok()).flatten()
 }
 
-/// Opens a file that only its owner may read and write.
+/// Opens a file that only its owner may read and write. One that is made belongs to the owner of its
+/// directory: the administrator may look after a stopped gateway's files, and it can start again.
 pub(crate) fn open(path: &Path, create: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(create).truncate(false).mode(0o600).open(path)
+    let file =
+        options.read(true).write(true).create(create).truncate(false).mode(0o600).open(path)?;
+    if create {
+        give_to_owner_of_directory(&file, path)?;
+    }
+    Ok(file)
+}
+
+fn give_to_owner_of_directory(file: &File, path: &Path) -> io::Result<()> {
+    let Some(Ok(directory)) = path.parent().map(fs::metadata) else { return Ok(()) };
+    if file.metadata()?.uid() == directory.uid() {
+        return Ok(());
+    }
+    match fchown(file, Some(directory.uid()), Some(directory.gid())) {
+        // Who may not give files away is not the administrator, and keeps what is his.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        given => given,
+    }
 }
 
 /// What is known of one segment.
@@ -159,5 +177,22 @@ impl Segments {
             .iter()
             .map(|(number, segment)| (*number, segment))
             .filter(move |(number, _)| Some(*number) != last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::chown;
+
+    use super::*;
+
+    /// Only root can make what this is about: for anybody else every file is his own.
+    #[test]
+    fn a_file_belongs_to_the_owner_of_its_directory() {
+        let folder = tempfile::tempdir().unwrap();
+        let _ = chown(folder.path(), Some(4711), Some(4712));
+        let owner = fs::metadata(folder.path()).unwrap();
+        let file = open(&folder.path().join("lock"), true).unwrap().metadata().unwrap();
+        assert_eq!((file.uid(), file.mode() & 0o777), (owner.uid(), 0o600));
     }
 }
