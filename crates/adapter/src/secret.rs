@@ -53,3 +53,27 @@ impl JsonSchema for Secret {
         json_schema!({ "type": "string", "format": "password", "writeOnly": true })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A value reaches the message of a panic by `Debug` only, since `Secret` has no `Display`.
+    #[test]
+    fn a_panic_does_not_tell_it() {
+        #[derive(Debug)]
+        #[expect(dead_code, reason = "it is printed only")]
+        struct Settings {
+            password: Secret,
+            more: Vec<Option<Secret>>,
+        }
+
+        let secret = || Secret::new("hush");
+        let panic = std::panic::catch_unwind(|| {
+            let settings = Settings { password: secret(), more: vec![Some(secret()), None] };
+            Err::<(), _>(settings).unwrap();
+        });
+        let message = *panic.unwrap_err().downcast::<String>().unwrap();
+        assert!(message.contains("***") && !message.contains("hush"), "{message}");
+    }
+}

@@ -356,6 +356,12 @@ fn faults() -> Vec<String> {
         adapter("${FROM_ENVIRONMENT}", "url = \"amqp://h\""),
         format!("[gateway]\nadmin = \"127.0.0.1:1\"\nadmin_tokn = \"{MARK}\"\n"),
         format!("[gateway]\nadmin_token = \"{MARK}\nadmin = 6\n"),
+        adapter("amqp", &format!("url = \"amqp://h\"\nprefetch = \"x\" # was {MARK}")),
+        adapter("amqp", &format!("url = \"amqp://h\" \"x\" # it was {MARK}")),
+        adapter("amqp", &format!("url = \"amqp://h # it was {MARK}")),
+        adapter("amqp", &format!("url = \"amqp://h\" x\" # it was \"{MARK}\"")),
+        adapter("mqtt", &format!("url = \"mqtt://h\"\nprefetchh = 1 # {MARK}")),
+        adapter("${ABSENT}", &format!("#{MARK}\nurl = [ # {MARK}\n")),
     ]
 }
 

@@ -12,6 +12,7 @@ use toml::de::DeTable;
 
 use super::{
     check::Check,
+    comments::comments,
     environment,
     finding::Finding,
     source::{FileId, Place},
@@ -37,6 +38,7 @@ impl<'a> Check<'a> {
         let text = self.sources.text(file);
         let (root, errors) = DeTable::parse_recoverable(text);
         let mut root = root.into_inner();
+        self.hidden_spans.extend(comments(text).into_iter().map(|comment| (file, comment)));
         self.hide_secrets(file, &mut root);
         self.report_syntax(file, &root, &errors);
         self.expand(file, &mut root);
@@ -191,7 +193,8 @@ pub(super) fn password_in_url(text: &str) -> Option<Range<usize>> {
 }
 
 /// The parts of a line that cannot be parsed which may be secrets: what stands behind a key whose
-/// value is one, up to the end of the line, and passwords in addresses.
+/// value is one, up to the end of the line, passwords in addresses, and what somebody may have meant
+/// as a comment.
 fn secrets_of_line(line: &str) -> Vec<Range<usize>> {
     let is_part_of_key = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '"' | '\'');
     let key_before = |at: usize| -> Option<&str> {
@@ -202,7 +205,9 @@ fn secrets_of_line(line: &str) -> Vec<Range<usize>> {
     let behind = line.match_indices('=').find_map(|(at, _)| {
         key_before(at).is_some_and(is_secret_key).then_some(at + 1..line.trim_end().len())
     });
-    password_in_url(line).into_iter().chain(behind).collect()
+    let comment = [" #", "\t#"].into_iter().filter_map(|mark| line.find(mark)).min();
+    let comment = comment.map(|at| at + 2..line.len());
+    password_in_url(line).into_iter().chain(behind).chain(comment).collect()
 }
 
 #[cfg(test)]
@@ -233,6 +238,8 @@ mod tests {
             ("\"api-key\"=hush", &["hush"]),
             ("url = \"amqp://a:hush@h\" \"x\"", &["hush"]),
             ("name = \"x\" \"y\"", &[]),
+            ("name = \"x\" y\" # hush \"", &[" hush \""]),
+            ("match = \"a/#\" \"b\"", &[]),
             ("", &[]),
         ] {
             let found: Vec<_> = secrets_of_line(line).into_iter().map(|part| &line[part]).collect();

@@ -11,6 +11,7 @@
 mod adapters;
 mod carried;
 mod check;
+mod comments;
 mod condition;
 mod deduplicate;
 mod document;
