@@ -36,6 +36,11 @@ impl HttpSink {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// The port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// What it has received.
     pub fn requests(&mut self) -> &mut Consumer {
         self.consumer.as_mut().expect("the server is there")

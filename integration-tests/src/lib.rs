@@ -26,6 +26,7 @@ pub mod mosquitto_clients;
 mod nats;
 mod ports;
 mod process;
+mod proxy;
 mod python;
 mod rabbitmq;
 mod small_disk;
@@ -42,6 +43,7 @@ pub use self::{
     nats::Nats,
     ports::free_port,
     process::{End, Process},
+    proxy::Proxy,
     python::{Outcome, Python},
     rabbitmq::RabbitMq,
     small_disk::SmallDisk,

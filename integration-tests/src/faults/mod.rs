@@ -23,7 +23,6 @@ pub(crate) mod nats;
 pub(crate) mod nats_wire;
 mod plan;
 pub(crate) mod produce;
-mod proxy;
 mod report;
 mod rig;
 mod run;

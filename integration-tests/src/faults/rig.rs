@@ -11,11 +11,12 @@ use super::{
     mqtt_wire::Version,
     nats,
     produce::Lane,
-    proxy::Proxy,
     schedule::{Fault, Link, Place},
     settings,
 };
-use crate::{End, Mosquitto, Nats, Process, RabbitMq, SmallDisk, Transload, free_port, wait};
+use crate::{
+    End, Mosquitto, Nats, Process, Proxy, RabbitMq, SmallDisk, Transload, free_port, wait,
+};
 
 /// How large the disk is that is filled up.
 const DISK_MEBIBYTES: u32 = 256;

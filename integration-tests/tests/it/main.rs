@@ -32,4 +32,5 @@ mod support;
 mod telemetry;
 mod tls;
 mod traps;
+mod vanished;
 mod webhooks;

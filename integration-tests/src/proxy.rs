@@ -13,6 +13,8 @@ use tokio::{
     time::sleep,
 };
 
+use crate::free_port;
+
 /// How long a half-open connection is kept at most: longer than any time-out that is to notice it.
 const HALF_OPEN_MAX: Duration = Duration::from_mins(2);
 
@@ -33,15 +35,16 @@ struct State {
 
 /// A proxy on a port of 127.0.0.1 to another.
 #[derive(Debug)]
-pub(super) struct Proxy {
+pub struct Proxy {
     port: u16,
     state: watch::Sender<State>,
     _tasks: JoinSet<()>,
 }
 
 impl Proxy {
-    pub(super) fn start(to: u16) -> io::Result<Self> {
-        let port = crate::free_port();
+    /// Listens on a free port and connects each connection to this one.
+    pub fn start(to: u16) -> io::Result<Self> {
+        let port = free_port();
         let socket = TcpSocket::new_v4()?;
         socket.set_reuseaddr(true)?;
         socket.bind((Ipv4Addr::LOCALHOST, port).into())?;
@@ -52,32 +55,38 @@ impl Proxy {
         Ok(Self { port, state, _tasks: tasks })
     }
 
-    pub(super) fn port(&self) -> u16 {
+    /// The port that it listens on.
+    pub fn port(&self) -> u16 {
         self.port
     }
 
+    /// How many connections were made so far.
+    pub fn made(&self) -> u64 {
+        self.state.borrow().made
+    }
+
     /// Closes every connection; new ones are as before.
-    pub(super) fn cut(&self) {
+    pub fn cut(&self) {
         self.state.send_modify(|state| state.cut_before = state.made);
     }
 
     /// Loses both ends of every connection without a word; new ones are as before.
-    pub(super) fn half_open(&self) {
+    pub fn half_open(&self) {
         self.state.send_modify(|state| state.half_open_before = state.made);
     }
 
     /// Lets nothing through, or everything again.
-    pub(super) fn pause(&self, paused: bool) {
+    pub fn pause(&self, paused: bool) {
         self.state.send_modify(|state| state.paused = paused);
     }
 
     /// Holds back each piece for so long.
-    pub(super) fn delay(&self, delay: Duration) {
+    pub fn delay(&self, delay: Duration) {
         self.state.send_modify(|state| state.delay = delay);
     }
 
     /// Closes every connection, and new ones too, or no longer.
-    pub(super) fn refuse(&self, refuses: bool) {
+    pub fn refuse(&self, refuses: bool) {
         self.state.send_modify(|state| {
             state.refuses = refuses;
             state.cut_before = state.made;
