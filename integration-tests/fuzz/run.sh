@@ -19,7 +19,7 @@ flags+=" -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverag
 flags+=" -Cdebug-assertions -Coverflow-checks=yes -Ccodegen-units=1 --cfg fuzzing"
 case "$target" in
   configuration) feature=rules ;;
-  pattern | template | expression) feature=texts ;;
+  pattern | template | expression | envelope) feature=texts ;;
   *) feature="$target" ;;
 esac
 # A triple keeps the flags away from build scripts, which are not linked with libFuzzer.

@@ -77,6 +77,19 @@ fn requests_of_http() {
 }
 
 #[test]
+fn files_of_a_data_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    run("journal", 100, |bytes| {
+        transload_delivery::journal::fuzz::open(bytes, directory.path()).unwrap();
+    });
+}
+
+#[test]
+fn messages_on_disk() {
+    run("envelope", 3_000, texts::envelope);
+}
+
+#[test]
 fn rules_files() {
     run_text("configuration", 60, rules::configuration);
 }

@@ -33,6 +33,8 @@ mod checkpoint;
 mod compaction;
 mod core;
 mod disk;
+#[cfg(feature = "testing")]
+pub mod fuzz;
 mod index;
 mod items;
 mod pending;

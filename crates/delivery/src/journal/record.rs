@@ -51,7 +51,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    fn of(byte: u8) -> Option<Self> {
+    pub(crate) fn of(byte: u8) -> Option<Self> {
         use Kind::{Append, Batch, Created, Deleted, Done, Failed, Put, Removed};
         [Batch, Append, Done, Failed, Created, Removed, Put, Deleted]
             .into_iter()
