@@ -4,6 +4,9 @@
 #![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[expect(unreachable_pub, reason = "the fuzz targets share the file")]
+#[path = "../fuzz/src/messages.rs"]
+mod messages;
+#[expect(unreachable_pub, reason = "the fuzz targets share the file")]
 #[path = "../fuzz/src/rules.rs"]
 mod rules;
 #[expect(unreachable_pub, reason = "the fuzz targets share the file")]
@@ -86,7 +89,7 @@ fn files_of_a_data_directory() {
 
 #[test]
 fn messages_on_disk() {
-    run("envelope", 3_000, texts::envelope);
+    run("envelope", 3_000, messages::envelope);
 }
 
 #[test]

@@ -1,7 +1,6 @@
 #![no_main]
 
-#[allow(dead_code, reason = "the other targets share the file")]
-#[path = "../src/texts.rs"]
-mod texts;
+#[path = "../src/messages.rs"]
+mod messages;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| texts::envelope(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| messages::envelope(bytes));
