@@ -261,10 +261,10 @@ fn other_answers_are_read_by_another_codec() {
 }
 
 #[test]
-fn texts_are_slices_of_the_frame() {
-    let frame = Bytes::from_static(b"\x30\x06\x00\x01a\x00xy");
+fn payloads_and_long_texts_are_slices_of_the_frame() {
+    let frame = Bytes::from_static(b"\x30\x1f\x00\x1aplants/1/lines/7/robots/42\x00xy");
     let Packet::Publish(publish) = decode(Version::V5, frame.clone()).unwrap() else { panic!() };
-    assert_eq!(publish.topic, Text::from("a"));
-    assert_eq!(publish.payload.as_ptr(), frame[6..].as_ptr());
+    assert_eq!(publish.topic, Text::from("plants/1/lines/7/robots/42"));
+    assert_eq!(publish.payload.as_ptr(), frame[31..].as_ptr());
     assert_eq!(publish.topic.as_bytes().as_ptr(), frame[4..].as_ptr());
 }

@@ -125,16 +125,17 @@ fn a_capture_goes_before_a_field_of_the_same_name() {
 }
 
 #[test]
-fn constants_and_the_address_are_shared_and_not_copied() {
-    let envelope = message();
+fn long_constants_and_addresses_are_shared_and_not_copied() {
+    let mut envelope = message();
+    envelope.address = "plants/1/lines/7/robots/42/telemetry".into();
     let (captures, facts) = (Captures::default(), Facts::new(&envelope));
     let scope = Scope::new(&captures, &facts);
     let address = Template::parse("{address}").unwrap();
     let text = address.render_text(&scope, &mut String::new()).unwrap();
     assert_eq!(text.as_ptr(), envelope.address.as_ptr());
-    let constant = Template::parse("a{{b").unwrap();
+    let constant = Template::parse("a{{b that is too long to stand in place").unwrap();
     let texts = [(); 2].map(|()| constant.render_text(&scope, &mut String::new()).unwrap());
-    assert_eq!(texts[0], "a{b");
+    assert_eq!(texts[0], "a{b that is too long to stand in place");
     assert_eq!(texts[0].as_ptr(), texts[1].as_ptr());
 }
 
