@@ -118,13 +118,7 @@ impl Confirmations {
         let places = Arc::clone(&self.places).try_acquire_many_owned(places);
         let places = places.map_err(|_| NotReady::Full)?;
         let Open { inbox, batches, .. } = self.open.get_or_try_init(|| self.subscribe()).await?;
-        let (complete, answered) = oneshot::channel();
-        let answers = std::iter::repeat_with(|| None).take(count).collect();
-        let mut all = lock(batches);
-        all.last += 1;
-        let number = all.last;
-        all.waiting.insert(number, Batch { answers, missing: count, complete });
-        drop(all);
+        let (number, answered) = lock(batches).add(count);
         Ok(Expected {
             number,
             prefix: format!("{inbox}.{number}-"),
@@ -166,6 +160,15 @@ impl Confirmations {
 }
 
 impl Batches {
+    /// A batch of so many messages: its number, and where its answers come when they are complete.
+    fn add(&mut self, count: usize) -> (u64, oneshot::Receiver<Vec<Option<Answer>>>) {
+        let (complete, answered) = oneshot::channel();
+        let answers = std::iter::repeat_with(|| None).take(count).collect();
+        self.last += 1;
+        self.waiting.insert(self.last, Batch { answers, missing: count, complete });
+        (self.last, answered)
+    }
+
     /// Takes answers, and hands over the batches that are complete with them.
     fn take(&mut self, run: &[Message]) {
         for message in run {
@@ -277,14 +280,6 @@ fn read(message: &Message) -> Answer {
 mod tests {
     use super::*;
 
-    fn batch(all: &mut Batches, count: usize) -> oneshot::Receiver<Vec<Option<Answer>>> {
-        let (complete, answered) = oneshot::channel();
-        all.last += 1;
-        let answers = std::iter::repeat_with(|| None).take(count).collect();
-        all.waiting.insert(all.last, Batch { answers, missing: count, complete });
-        answered
-    }
-
     fn message(token: &str, payload: &str) -> Message {
         Message {
             subject: format!("_INBOX.abc.{token}").into(),
@@ -300,7 +295,7 @@ mod tests {
     #[test]
     fn a_batch_is_complete_with_the_last_answer_whatever_their_order() {
         let mut all = Batches::default();
-        let (mut first, mut second) = (batch(&mut all, 2), batch(&mut all, 1));
+        let ((_, mut first), (_, mut second)) = (all.add(2), all.add(1));
         let stored = r#"{"stream":"S","seq":7}"#;
         all.take(&[message("1-1", stored), message("1-1", stored), message("9-0", stored)]);
         assert!(first.try_recv().is_err());

@@ -18,14 +18,14 @@ const IN_PLACE_MAX: usize = 23;
 ///
 /// Most texts of a message are short: names of headers, media types, levels of an address. Those, and
 /// texts that the program has in itself, take no memory beside their place. A long text that came in
-/// with a frame shares the frame's memory; any other is copied once and shared by its clones.
+/// with a frame shares the frame's memory; any other is copied at most once and shared by its clones.
 #[derive(Clone)]
 pub struct Text(Kind);
 
 #[derive(Clone)]
 enum Kind {
     Small(SmolStr),
-    /// Of what was read, and longer than what is kept in place.
+    /// Longer than what is kept in place, and in memory already: read, or made.
     Slice(ByteString),
 }
 
