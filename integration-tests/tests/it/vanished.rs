@@ -236,6 +236,10 @@ async fn a_device() {
     watcher.take_within(Duration::from_secs(3) + SLACK, 1).await;
     drop(reader);
     let mut reader = direct.consume(&session).await;
-    let received = first_of_each(&reader.take(10).await);
-    assert_eq!(received, numbers(10..20));
+    reader.until_received("the last", |message| message.text() == "19").await;
+    // What was read first may come again where its acknowledgement did not get through any more.
+    let received = first_of_each(reader.all());
+    let again = received.len().saturating_sub(10);
+    assert!(again <= 10, "{received:?}");
+    assert_eq!(received, numbers(10 - again..20));
 }
