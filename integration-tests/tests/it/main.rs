@@ -33,4 +33,5 @@ mod telemetry;
 mod tls;
 mod traps;
 mod vanished;
+mod vanished_web;
 mod webhooks;
