@@ -14,6 +14,8 @@ mod codec;
 pub mod fuzz;
 mod listener;
 mod mapping;
+#[cfg(feature = "testing")]
+pub mod measure;
 mod message;
 mod request;
 #[cfg(feature = "testing")]

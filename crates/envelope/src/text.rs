@@ -11,9 +11,6 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use smol_str::SmolStr;
 
-/// Up to so many bytes a text is kept in place.
-const IN_PLACE_MAX: usize = 23;
-
 /// Immutable text that is cheap to clone.
 ///
 /// Most texts of a message are short: names of headers, media types, levels of an address. Those, and
@@ -30,6 +27,9 @@ enum Kind {
 }
 
 impl Text {
+    /// Up to so many bytes a text is kept in place.
+    pub const IN_PLACE_MAX: usize = 23;
+
     /// The empty text.
     pub const fn new() -> Self {
         Self::from_static("")
@@ -55,7 +55,7 @@ impl Text {
     #[must_use]
     pub fn slice_ref(&self, part: &str) -> Self {
         match &self.0 {
-            Kind::Slice(text) if part.len() > IN_PLACE_MAX => {
+            Kind::Slice(text) if part.len() > Self::IN_PLACE_MAX => {
                 Self(Kind::Slice(text.slice_ref(part)))
             }
             Kind::Slice(_) | Kind::Small(_) => part.into(),
@@ -111,7 +111,7 @@ impl From<&String> for Text {
 
 impl From<String> for Text {
     fn from(text: String) -> Self {
-        if text.len() <= IN_PLACE_MAX {
+        if text.len() <= Self::IN_PLACE_MAX {
             Self::from(text.as_str())
         } else {
             Self(Kind::Slice(text.into()))
@@ -138,7 +138,7 @@ impl TryFrom<Bytes> for Text {
     type Error = Utf8Error;
 
     fn try_from(bytes: Bytes) -> Result<Self, Utf8Error> {
-        if bytes.len() <= IN_PLACE_MAX {
+        if bytes.len() <= Self::IN_PLACE_MAX {
             Self::try_from(&*bytes)
         } else {
             Ok(Self(Kind::Slice(ByteString::try_from(bytes)?)))
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn all_forms_of_a_text_are_the_same_text() {
-        for text in ["", "é", "application/json", &LONG[..IN_PLACE_MAX], LONG] {
+        for text in ["", "é", "application/json", &LONG[..Text::IN_PLACE_MAX], LONG] {
             let forms = [
                 Text::from(text),
                 Text::from(text.to_owned()),

@@ -24,6 +24,7 @@ mod tests;
 
 use std::{
     collections::HashSet,
+    iter,
     time::{Duration, SystemTime},
 };
 
@@ -40,8 +41,13 @@ use transload_envelope::{
 };
 
 /// Headers that carry the sender's own id, the most telling first.
-const ID_HEADERS: [&str; 5] =
-    ["webhook-id", "idempotency-key", "x-github-delivery", "x-shopify-webhook-id", "message-id"];
+const ID_HEADERS: [HeaderName; 5] = [
+    WEBHOOK_ID,
+    IDEMPOTENCY_KEY,
+    HeaderName::from_static("x-github-delivery"),
+    HeaderName::from_static("x-shopify-webhook-id"),
+    HeaderName::from_static("message-id"),
+];
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const CORRELATION: HeaderName = HeaderName::from_static("x-correlation-id");
@@ -112,14 +118,16 @@ pub(crate) fn read_headers(fields: &HeaderMap, envelope: &mut Envelope) {
     let of_connection = |name: &HeaderName| {
         named.iter().flat_map(|list| list.split(',')).any(|token| token.trim() == name.as_str())
     };
-    for name in fields.keys() {
-        let mut values = fields.get_all(name).iter();
-        let (first, repeated) = (values.next(), values.next().is_some());
-        if first.is_some_and(|first| read_property(name, first, repeated, &mut properties)) {
+    let mut all = fields.iter().peekable();
+    while let Some((name, first)) = all.next() {
+        // The values of one name come behind each other.
+        let more: Vec<_> = iter::from_fn(|| all.next_if(|(next, _)| *next == name)).collect();
+        if read_property(name, first, !more.is_empty(), &mut properties) {
             continue;
         }
+        let values = iter::once(first).chain(more.iter().map(|(_, value)| *value));
         if *name == carrier::HEADER {
-            for value in fields.get_all(name) {
+            for value in values {
                 let (name, value) = carrier::read(value)
                     .unwrap_or_else(|| (name.as_str().into(), read_value(value)));
                 if !stays_behind(&name) {
@@ -127,18 +135,18 @@ pub(crate) fn read_headers(fields: &HeaderMap, envelope: &mut Envelope) {
                 }
             }
         } else if *name == carrier::PROPERTY {
-            for value in fields.get_all(name) {
+            for value in values {
                 if !read_carried(value, &mut id, &mut properties) {
                     headers.push(name.as_str(), read_value(value));
                 }
             }
         } else if *name == HOPS {
-            envelope.hops = first.and_then(parse).unwrap_or(envelope.hops);
+            envelope.hops = parse(first).unwrap_or(envelope.hops);
         } else if is_forwardable(name.as_str()) && *name != SECRET && !of_connection(name) {
             let name = Text::from(name.as_str());
             let is_attribute = cloudevents::attribute(&name).is_some();
             let read = if is_attribute { read_attribute } else { read_value };
-            for value in fields.get_all(&*name) {
+            for value in values {
                 headers.push(name.clone(), read(value));
             }
         }
@@ -245,7 +253,7 @@ fn read_attribute(value: &HeaderValue) -> Value {
 /// (draft-ietf-httpapi-idempotency-key-header).
 fn read_id(fields: &HeaderMap) -> Option<MessageId> {
     ID_HEADERS.iter().find_map(|name| {
-        let text = std::str::from_utf8(fields.get(*name)?.as_bytes()).ok()?;
+        let text = std::str::from_utf8(fields.get(name)?.as_bytes()).ok()?;
         usable_id(unquoted(text.trim()))
     })
 }

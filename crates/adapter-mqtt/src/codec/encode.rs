@@ -3,7 +3,7 @@ use transload_envelope::Text;
 
 use super::{
     packet::{Ack, AckKind, ConnAck, MessageProperties, QoS, Version},
-    properties::{Writer, id, write_variable},
+    properties::{Sink, Writer, id, write_variable},
     reason::Reason,
 };
 
@@ -30,35 +30,38 @@ pub(crate) fn publish_head(
     head: &PublishHead<'_>,
     bytes_max: Option<u32>,
 ) -> Option<usize> {
-    let properties = if version == Version::V5 { publish_properties(head) } else { Vec::new() };
-    let packet_id_bytes = if head.qos == QoS::AtMostOnce { 0 } else { 2 };
-    let mut body = 2 + head.topic.len() + packet_id_bytes + head.payload_bytes;
+    let mut properties = Writer(0);
+    let mut body = 2 + head.topic.len() + head.payload_bytes;
+    if head.qos != QoS::AtMostOnce {
+        body += 2;
+    }
     if version == Version::V5 {
-        body += variable_bytes(properties.len()) + properties.len();
+        publish_properties(&mut properties, head);
+        body += variable_bytes(properties.0) + properties.0;
     }
     let remaining = u32::try_from(body).ok().filter(|bytes| *bytes <= 268_435_455)?;
     let total = 1 + variable_bytes(body) + body;
     if bytes_max.is_some_and(|max| u32::try_from(total).map_or(true, |total| total > max)) {
         return None;
     }
+    let topic_bytes = u16::try_from(head.topic.len()).ok()?;
     let flags = u8::from(head.dup) << 3 | head.qos.bits() << 1 | u8::from(head.retain);
     into.reserve(total.saturating_sub(head.payload_bytes));
-    into.extend([0x30 | flags]);
+    into.put(&[0x30 | flags]);
     write_variable(into, remaining);
-    into.extend_from_slice(&u16::try_from(head.topic.len()).ok()?.to_be_bytes());
-    into.extend_from_slice(head.topic.as_bytes());
+    into.put(&topic_bytes.to_be_bytes());
+    into.put(head.topic.as_bytes());
     if head.qos != QoS::AtMostOnce {
-        into.extend_from_slice(&head.packet_id.to_be_bytes());
+        into.put(&head.packet_id.to_be_bytes());
     }
     if version == Version::V5 {
-        write_variable(into, u32::try_from(properties.len()).ok()?);
-        into.extend_from_slice(&properties);
+        write_variable(into, length(properties.0));
+        publish_properties(&mut Writer(into), head);
     }
     Some(total)
 }
 
-fn publish_properties(head: &PublishHead<'_>) -> Vec<u8> {
-    let mut writer = Writer::default();
+fn publish_properties<S: Sink>(writer: &mut Writer<S>, head: &PublishHead<'_>) {
     if let Some(seconds) = head.expiry_s {
         writer.u32(id::MESSAGE_EXPIRY, seconds);
     }
@@ -82,7 +85,6 @@ fn publish_properties(head: &PublishHead<'_>) -> Vec<u8> {
             writer.user(pair);
         }
     }
-    writer.0
 }
 
 /// Writes CONNACK.
@@ -92,7 +94,7 @@ pub(crate) fn connack(into: &mut BytesMut, version: Version, connack: &ConnAck) 
         into.extend_from_slice(&[0x20, 2, present, connack.reason.connack_v311()]);
         return;
     }
-    let mut writer = Writer::default();
+    let mut writer = Writer::<Vec<u8>>::default();
     if let Some(seconds) = connack.session_expiry_s {
         writer.u32(id::SESSION_EXPIRY, seconds);
     }
@@ -130,7 +132,7 @@ pub(crate) fn puback(into: &mut BytesMut, version: Version, ack: Ack, text: Opti
         into.extend_from_slice(&[first, 2, high, low]);
         return;
     }
-    let mut writer = Writer::default();
+    let mut writer = Writer::<Vec<u8>>::default();
     if let Some(text) = text {
         writer.text(id::REASON_STRING, text);
     }
@@ -160,7 +162,7 @@ fn acknowledgement(into: &mut BytesMut, version: Version, first: u8, packet_id: 
     let packet_id = packet_id.to_be_bytes();
     match version {
         Version::V311 => {
-            into.extend([first]);
+            into.put(&[first]);
             write_variable(into, length(packet_id.len() + codes.len()));
             into.extend_from_slice(&packet_id);
             into.extend_from_slice(codes);
@@ -182,7 +184,7 @@ pub(crate) fn disconnect(
     text: Option<&'static str>,
 ) {
     if version == Version::V5 {
-        let mut writer = Writer::default();
+        let mut writer = Writer::<Vec<u8>>::default();
         if let Some(text) = text {
             writer.text(id::REASON_STRING, text);
         }
@@ -193,7 +195,7 @@ pub(crate) fn disconnect(
 /// Writes an MQTT 5 packet: fixed header, variable header, properties, payload.
 fn frame(into: &mut BytesMut, first: u8, header: &[u8], properties: &[u8], payload: &[u8]) {
     let properties_bytes = variable_bytes(properties.len()) + properties.len();
-    into.extend([first]);
+    into.put(&[first]);
     write_variable(into, length(header.len() + properties_bytes + payload.len()));
     into.extend_from_slice(header);
     write_variable(into, length(properties.len()));

@@ -1,4 +1,4 @@
-use bytes::Bytes;
+use bytes::BytesMut;
 use transload_envelope::Text;
 
 use super::{
@@ -76,6 +76,14 @@ impl Allowed {
         id::USER,
         id::CONTENT_TYPE,
     ]);
+    /// What a message keeps.
+    const MESSAGE: Self = Self::of(&[
+        id::PAYLOAD_FORMAT,
+        id::CONTENT_TYPE,
+        id::RESPONSE_TOPIC,
+        id::CORRELATION,
+        id::USER,
+    ]);
     pub(super) const ACK: Self = Self::of(&[id::REASON_STRING, id::USER]);
     pub(super) const SUBSCRIBE: Self = Self::of(&[id::SUBSCRIPTION_ID, id::USER]);
     pub(super) const UNSUBSCRIBE: Self = Self::of(&[id::USER]);
@@ -109,9 +117,9 @@ impl Properties {
             return Ok(properties);
         }
         let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let mut reader = Reader::new(body.take(length)?);
-        while !reader.is_empty() {
-            let id = reader.variable()?;
+        let behind = body.narrow(length)?;
+        while !body.is_empty() {
+            let id = body.variable()?;
             let id = u8::try_from(id).ok().filter(|id| *id < 64);
             let bit = id.map_or(0, |id| 1 << id);
             let Some(id) = id.filter(|_| allowed.0 & bit != 0) else {
@@ -121,8 +129,9 @@ impl Properties {
                 return Err(Fault::protocol("a property that comes twice"));
             }
             properties.seen |= bit;
-            properties.read_one(id, &mut reader)?;
+            properties.read_one(id, body)?;
         }
+        body.widen(behind);
         if properties.authentication_data && !properties.authentication_method {
             return Err(Fault::protocol("authentication data without a method"));
         }
@@ -169,7 +178,8 @@ impl Properties {
 
     /// The sender's properties, where there are any.
     pub(super) fn into_message(self) -> Option<Box<MessageProperties>> {
-        (self.message != MessageProperties::default()).then(|| Box::new(self.message))
+        let any = self.seen & Allowed::MESSAGE.0 != 0;
+        (any && self.message != MessageProperties::default()).then(|| Box::new(self.message))
     }
 }
 
@@ -193,37 +203,66 @@ fn subscription_id(reader: &mut Reader) -> Result<u32, Fault> {
     not_zero(reader.variable()?)
 }
 
+/// Where properties are written to.
+pub(super) trait Sink {
+    fn put(&mut self, bytes: &[u8]);
+}
+
+impl Sink for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
+impl Sink for BytesMut {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
+impl<S: Sink> Sink for &mut S {
+    fn put(&mut self, bytes: &[u8]) {
+        (**self).put(bytes);
+    }
+}
+
+/// Counts the bytes, since their number comes before them.
+impl Sink for usize {
+    fn put(&mut self, bytes: &[u8]) {
+        *self += bytes.len();
+    }
+}
+
 /// Writes properties.
 #[derive(Default)]
-pub(super) struct Writer(pub(super) Vec<u8>);
+pub(super) struct Writer<S>(pub(super) S);
 
-impl Writer {
+impl<S: Sink> Writer<S> {
     pub(super) fn u8(&mut self, id: u8, value: u8) {
-        self.0.extend([id, value]);
+        self.0.put(&[id, value]);
     }
 
     pub(super) fn u16(&mut self, id: u8, value: u16) {
-        self.0.push(id);
-        self.0.extend(value.to_be_bytes());
+        self.0.put(&[id]);
+        self.0.put(&value.to_be_bytes());
     }
 
     pub(super) fn u32(&mut self, id: u8, value: u32) {
-        self.0.push(id);
-        self.0.extend(value.to_be_bytes());
+        self.0.put(&[id]);
+        self.0.put(&value.to_be_bytes());
     }
 
     pub(super) fn variable(&mut self, id: u8, value: u32) {
-        self.0.push(id);
+        self.0.put(&[id]);
         write_variable(&mut self.0, value);
     }
 
     pub(super) fn text(&mut self, id: u8, text: &str) {
-        self.0.push(id);
-        write_binary(&mut self.0, text.as_bytes());
+        self.binary(id, text.as_bytes());
     }
 
-    pub(super) fn binary(&mut self, id: u8, bytes: &Bytes) {
-        self.0.push(id);
+    pub(super) fn binary(&mut self, id: u8, bytes: &[u8]) {
+        self.0.put(&[id]);
         write_binary(&mut self.0, bytes);
     }
 
@@ -238,19 +277,19 @@ pub(crate) const FIELD_BYTES_MAX: usize = 65_535;
 
 /// Writes a length and as many bytes. What is longer than the protocol can say is cut: whoever
 /// makes a packet from something else than a packet checks the length before.
-pub(super) fn write_binary(into: &mut impl Extend<u8>, bytes: &[u8]) {
+fn write_binary(into: &mut impl Sink, bytes: &[u8]) {
     let bytes = bytes.get(..FIELD_BYTES_MAX).unwrap_or(bytes);
     let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
-    into.extend(length.to_be_bytes());
-    into.extend(bytes.iter().copied());
+    into.put(&length.to_be_bytes());
+    into.put(bytes);
 }
 
 /// Writes a Variable Byte Integer.
-pub(super) fn write_variable(into: &mut impl Extend<u8>, mut value: u32) {
+pub(super) fn write_variable(into: &mut impl Sink, mut value: u32) {
     loop {
         let byte = u8::try_from(value & 0x7f).unwrap_or(0x7f);
         value >>= 7;
-        into.extend([if value > 0 { byte | 0x80 } else { byte }]);
+        into.put(&[if value > 0 { byte | 0x80 } else { byte }]);
         if value == 0 {
             return;
         }

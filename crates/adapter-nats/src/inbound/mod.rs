@@ -10,6 +10,7 @@
 
 mod core;
 mod ledger;
+mod place;
 mod stream;
 
 use std::sync::{Arc, atomic::AtomicUsize};

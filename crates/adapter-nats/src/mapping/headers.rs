@@ -168,7 +168,8 @@ impl Lines {
 
     fn property_bytes(&mut self, name: &'static str, bytes: &[u8]) {
         match std::str::from_utf8(bytes).ok().and_then(line_value) {
-            Some(value) => self.0.append(HeaderName::from_static(name), value),
+            // Each property comes once, which an append would look up.
+            Some(value) => self.0.insert(HeaderName::from_static(name), value),
             None => self.encoded(PROPERTY, name, bytes),
         }
     }

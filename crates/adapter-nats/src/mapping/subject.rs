@@ -49,6 +49,9 @@ pub(crate) fn check_subject(subject: &str) -> Result<(), SubjectError> {
 
 /// Whether a character must not be in a subject that is published to.
 pub(crate) fn forbidden(character: char) -> bool {
+    if character.is_ascii_graphic() {
+        return matches!(character, '*' | '>');
+    }
     matches!(character, '*' | '>') || character.is_whitespace() || character.is_control()
 }
 
