@@ -4,7 +4,7 @@ use serde_json::{Map, Value as Json, json};
 use transload_adapter::{Carriage, Part};
 use transload_envelope::Text;
 
-use super::model::{Configuration, Route};
+use super::model::{AdapterInstance, Configuration, Route};
 
 /// Parts that no notice tells of: of the first the route's guarantee tells, and the second is the
 /// gateway's own.
@@ -37,41 +37,88 @@ pub struct Notice {
 
 /// What is lost or altered on the way, once for each pair of protocols.
 pub fn notices(configuration: &Configuration) -> Vec<Notice> {
-    let mut notices: Vec<Notice> = Vec::new();
+    let brings = |adapter: &AdapterInstance| adapter.prepared.source().brings;
+    let brought: Vec<_> = configuration.adapters.iter().map(brings).collect();
+    let mut told = Told::default();
     for route in &configuration.routes {
         for target in &route.to {
             let to = target.target.capabilities.carries;
-            let sources = route.from.iter().filter_map(|number| {
-                Some(configuration.adapters.get(*number)?.prepared.source().brings)
-            });
-            for notice in sources.filter_map(|from| on_the_way(from, to, route)) {
-                add(&mut notices, notice, &route.name);
+            for from in route.from.iter().filter_map(|number| brought.get(*number)) {
+                told.way(from, to, route);
             }
             if !to.remark.is_empty() {
                 let notice = Notice { to: to.protocol, remark: to.remark, ..Notice::nothing() };
-                add(&mut notices, notice, &route.name);
+                let number = told.number(notice);
+                told.add(number, &route.name);
             }
         }
     }
-    notices
+    told.notices
 }
 
-fn add(notices: &mut Vec<Notice>, notice: Notice, route: &Text) {
-    if let Some(known) = notices.iter_mut().find(|known| known.says_the_same(&notice)) {
-        // Routes come one after the other.
-        if known.routes.last() != Some(route) {
-            known.routes.push(route.clone());
+/// The notices so far.
+#[derive(Default)]
+struct Told {
+    notices: Vec<Notice>,
+    /// The numbers of the notices of ways that were looked at. There are few ways, and very many
+    /// routes take them.
+    ways: Vec<(Way, Option<usize>)>,
+}
+
+/// What a notice depends on.
+#[derive(Clone, Copy)]
+struct Way {
+    from: &'static Carriage,
+    to: &'static Carriage,
+    replies: bool,
+}
+
+impl Way {
+    fn is(self, other: Self) -> bool {
+        std::ptr::eq(self.from, other.from)
+            && std::ptr::eq(self.to, other.to)
+            && self.replies == other.replies
+    }
+}
+
+impl Told {
+    fn way(&mut self, from: &'static Carriage, to: &'static Carriage, route: &Route) {
+        let way = Way { from, to, replies: route.reply.is_some() };
+        let known = self.ways.iter().find(|(known, _)| known.is(way)).map(|(_, number)| *number);
+        let number = known.unwrap_or_else(|| {
+            let number = on_the_way(way).map(|notice| self.number(notice));
+            self.ways.push((way, number));
+            number
+        });
+        if let Some(number) = number {
+            self.add(number, &route.name);
         }
-    } else {
-        notices.push(Notice { routes: vec![route.clone()], ..notice });
+    }
+
+    /// The number of the notice that says this.
+    fn number(&mut self, notice: Notice) -> usize {
+        let known = self.notices.iter().position(|known| known.says_the_same(&notice));
+        known.unwrap_or_else(|| {
+            self.notices.push(notice);
+            self.notices.len() - 1
+        })
+    }
+
+    fn add(&mut self, number: usize, route: &Text) {
+        // Routes come one after the other.
+        if let Some(notice) = self.notices.get_mut(number)
+            && notice.routes.last() != Some(route)
+        {
+            notice.routes.push(route.clone());
+        }
     }
 }
 
 /// What of a source's messages a target loses; `None` where it loses nothing.
-fn on_the_way(from: &'static Carriage, to: &'static Carriage, route: &Route) -> Option<Notice> {
+fn on_the_way(Way { from, to, replies }: Way) -> Option<Notice> {
     let told = |part: &Part| {
         // A request has a reply address and an end of the gateway's own.
-        let own = route.reply.is_some() && matches!(part, Part::ReplyTo | Part::Expiry);
+        let own = replies && matches!(part, Part::ReplyTo | Part::Expiry);
         from.carries(*part) && !own && !UNMENTIONED.contains(part)
     };
     let (kept, lost): (Vec<_>, Vec<_>) =

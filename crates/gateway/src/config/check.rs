@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     ops::Range,
-    rc::Rc,
+    sync::Arc,
 };
 
 use transload_adapter::{Kind, Lint, Registry, Severity};
@@ -42,7 +42,11 @@ pub(super) struct Check<'a> {
     /// Files that settings name.
     pub(super) watched: Watched,
     pub(super) secret_keys: SecretKeys,
-    schemas: HashMap<(&'static str, &'static str), Rc<KindSchemas>>,
+    /// Whether files are read as a whole, though they are large.
+    pub(super) whole: bool,
+    /// Whether a file was cut where it must not be, so that all of this is void.
+    pub(super) torn: bool,
+    schemas: HashMap<(&'static str, &'static str), Arc<KindSchemas>>,
 }
 
 impl<'a> Check<'a> {
@@ -64,19 +68,40 @@ impl<'a> Check<'a> {
             expanded: HashSet::new(),
             watched: Watched::default(),
             secret_keys: SecretKeys::default(),
+            whole: false,
+            torn: false,
             schemas: HashMap::new(),
         }
     }
 
+    /// One for another piece of the same files, which is to be absorbed in the end.
+    pub(super) fn beside(&self) -> Self {
+        let schemas = self.schemas.clone();
+        Self { schemas, ..Self::new(self.sources, self.registry, self.environment) }
+    }
+
+    /// Takes over what another one has found.
+    pub(super) fn absorb(&mut self, other: Self) {
+        self.findings.extend(other.findings);
+        self.hidden_spans.extend(other.hidden_spans);
+        self.hidden_texts.extend(other.hidden_texts);
+        self.broken_lines.extend(other.broken_lines);
+        self.unclosed.extend(other.unclosed);
+        self.broken_files.extend(other.broken_files);
+        self.expanded.extend(other.expanded);
+        self.watched.absorb(other.watched);
+    }
+
     /// The schemas of a role, made once.
-    pub(super) fn schemas(&mut self, kind: &dyn Kind) -> Rc<KindSchemas> {
+    pub(super) fn schemas(&mut self, kind: &dyn Kind) -> Arc<KindSchemas> {
         let entry = self.schemas.entry((kind.kind(), kind.role_key()));
-        Rc::clone(entry.or_insert_with(|| Rc::new(KindSchemas::new(kind))))
+        Arc::clone(entry.or_insert_with(|| Arc::new(KindSchemas::new(kind))))
     }
 
     /// Notes a finding, unless it is about a line that could not be parsed anyway, or about what a
     /// bracket that is never closed has taken in.
     pub(super) fn report(&mut self, finding: Finding) {
+        let finding = finding.in_file();
         if let Some(place) = &finding.place {
             let line =
                 || self.sources.get(place.file).map(|file| file.position(place.span.start).line);
@@ -192,7 +217,11 @@ impl<'a> Check<'a> {
                 }
             }
         }
-        (self.findings, self.hidden_spans)
+        let hidden = self.hidden_spans.into_iter().map(|(file, span)| {
+            let place = Place { file, span }.in_file();
+            (place.file, place.span)
+        });
+        (self.findings, hidden.collect())
     }
 }
 

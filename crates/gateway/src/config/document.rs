@@ -1,12 +1,8 @@
 //! One file, parsed, with its variables filled in.
 
-use std::{
-    borrow::Cow,
-    cell::RefCell,
-    collections::{HashMap, HashSet},
-    ops::Range,
-};
+use std::{borrow::Cow, cell::RefCell, collections::HashSet, ops::Range};
 
+use foldhash::HashMap;
 use strsim::damerau_levenshtein;
 use toml::de::DeTable;
 
@@ -33,9 +29,9 @@ const SECRET_WORDS: [&str; 9] = [
 ];
 
 impl<'a> Check<'a> {
-    /// Parses a file, reports what cannot be parsed, and fills in the variables.
-    pub(super) fn parse(&mut self, file: FileId) -> DeTable<'a> {
-        let text = self.sources.text(file);
+    /// Parses the text of a file, or of a piece of it, reports what cannot be parsed, and fills in
+    /// the variables.
+    pub(super) fn parse(&mut self, file: FileId, text: &'a str) -> DeTable<'a> {
         let (root, errors) = DeTable::parse_recoverable(text);
         let mut root = root.into_inner();
         self.hidden_spans.extend(comments(text).into_iter().map(|comment| (file, comment)));

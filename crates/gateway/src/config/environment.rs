@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 /// Gives the value of an environment variable.
-pub type Environment<'a> = dyn Fn(&str) -> Option<String> + 'a;
+pub type Environment<'a> = dyn Fn(&str) -> Option<String> + Sync + 'a;
 
 /// A text in which the variables were filled in.
 #[derive(Debug, PartialEq, Eq)]

@@ -36,6 +36,15 @@ impl Finding {
         Self { severity: Severity::Warning, ..Self::error(place, message) }
     }
 
+    /// The same with all places counted from the starts of their files.
+    pub(super) fn in_file(mut self) -> Self {
+        self.place = self.place.as_ref().map(Place::in_file);
+        for (place, _) in &mut self.related {
+            *place = place.in_file();
+        }
+        self
+    }
+
     /// Adds the cure.
     #[must_use]
     pub(super) fn with_help(mut self, help: impl Into<Option<String>>) -> Self {

@@ -9,6 +9,7 @@
 //! - What is not in the file has its default here, so the rest of the gateway knows no defaults.
 
 mod adapters;
+mod beside;
 mod carried;
 mod check;
 mod comments;
@@ -26,6 +27,7 @@ mod limits;
 mod lints;
 mod model;
 mod overview;
+mod pieces;
 mod promise;
 mod recover;
 
@@ -49,16 +51,17 @@ mod tree;
 mod watched;
 mod wording;
 
-use std::{collections::HashMap, path::Path};
+use std::{ops::Range, path::Path};
 
 use toml::de::{DeTable, DeValue};
 use transload_adapter::Registry;
 
-pub(crate) use self::overview::describe_queue;
+pub(crate) use self::overview::{describe_queue, waits_alike};
 pub(crate) use self::shown::shown;
 use self::{
     adapters::{Adapters, Declared},
     check::Check,
+    pieces::Pieces,
     source::{FileId, Place, Sources},
 };
 pub use self::{
@@ -132,8 +135,14 @@ fn load_sources(
 ) -> Loaded {
     let (configuration, watched, found, hidden) = {
         let mut check = Check::new(&sources, registry, environment);
-        check.watched = watched;
-        let configuration = check.run();
+        check.watched = watched.clone();
+        let mut configuration = check.run();
+        if check.torn {
+            check = Check::new(&sources, registry, environment);
+            check.watched = watched;
+            check.whole = true;
+            configuration = check.run();
+        }
         let watched = std::mem::take(&mut check.watched);
         let (found, hidden) = check.finish();
         (configuration, watched, found, hidden)
@@ -148,7 +157,13 @@ fn load_sources(
     Loaded { configuration, report, watched }
 }
 
-impl Check<'_> {
+/// The routes of one file.
+enum Routes<'a> {
+    Whole(FileId, tree::Value<'a>),
+    Pieces(FileId, Vec<Range<usize>>),
+}
+
+impl<'a> Check<'a> {
     fn run(&mut self) -> Option<Configuration> {
         let files: Vec<FileId> = self.sources.ids().collect();
         let mut gateway = GatewaySettings::default();
@@ -157,42 +172,42 @@ impl Check<'_> {
         let (mut route_tables, mut test_tables) = (Vec::new(), Vec::new());
         let mut main = true;
         for file in &files {
-            let mut root = self.parse(*file);
-            if let Some(value) = root.remove("gateway") {
-                if main {
-                    gateway = self.gateway(*file, value);
-                } else {
-                    self.refuse_in_included(*file, "gateway", value.span());
+            for (file, mut root) in self.roots(*file, &mut route_tables) {
+                if let Some(value) = root.remove("gateway") {
+                    if main {
+                        gateway = self.gateway(file, value);
+                    } else {
+                        self.refuse_in_included(file, "gateway", value.span());
+                    }
                 }
-            }
-            if let Some(value) = root.remove("telemetry") {
-                if main {
-                    telemetry = self.telemetry(*file, value);
-                } else {
-                    self.refuse_in_included(*file, "telemetry", value.span());
+                if let Some(value) = root.remove("telemetry") {
+                    if main {
+                        telemetry = self.telemetry(file, value);
+                    } else {
+                        self.refuse_in_included(file, "telemetry", value.span());
+                    }
                 }
-            }
-            if let Some(value) = root.remove("include") {
-                if main {
-                    self.include(*file, &value);
-                } else {
-                    self.refuse_in_included(*file, "include", value.span());
+                if let Some(value) = root.remove("include") {
+                    if main {
+                        self.include(file, &value);
+                    } else {
+                        self.refuse_in_included(file, "include", value.span());
+                    }
                 }
+                if let Some(value) = root.remove("adapters") {
+                    self.adapters(file, value, &mut adapters);
+                }
+                route_tables.extend(root.remove("route").map(|value| Routes::Whole(file, value)));
+                test_tables.extend(root.remove("test").map(|value| (file, value)));
+                self.unknown_root_keys(file, &root);
             }
-            if let Some(value) = root.remove("adapters") {
-                self.adapters(*file, value, &mut adapters);
-            }
-            route_tables.extend(root.remove("route").map(|value| (*file, value)));
-            test_tables.extend(root.remove("test").map(|value| (*file, value)));
-            self.unknown_root_keys(*file, &root);
             main = false;
         }
         gateway.telemetry = telemetry;
-        let mut names = HashMap::new();
-        let mut routes = Vec::new();
-        for (file, value) in route_tables {
-            self.routes(file, value, &adapters, &mut names, &mut routes);
+        if self.torn {
+            return None;
         }
+        let (routes, names) = self.all_routes(route_tables, &adapters)?;
         self.relations(&routes, &adapters);
         let mut tests = Vec::new();
         for (file, value) in test_tables {
@@ -211,6 +226,47 @@ impl Check<'_> {
             .map(|declared| instance(declared, gateway.unrouted))
             .collect();
         Some(Configuration { gateway, adapters: instances?, routes, tests })
+    }
+
+    /// The routes of all files, unless one turns out to have been cut where it must not be.
+    fn all_routes(
+        &mut self,
+        tables: Vec<Routes<'a>>,
+        adapters: &Adapters<'a>,
+    ) -> Option<(Vec<routes::Declared>, routes::RouteNames)> {
+        let (mut named, mut routes) = (Vec::new(), Vec::new());
+        for tables in tables {
+            match tables {
+                Routes::Whole(file, value) => {
+                    self.routes(file, value, adapters, &mut named, &mut routes);
+                }
+                Routes::Pieces(file, pieces) => {
+                    self.routes_of_pieces(file, &pieces, adapters, &mut named, &mut routes);
+                }
+            }
+        }
+        let names = self.route_names(named);
+        (!self.torn).then_some((routes, names))
+    }
+
+    /// The tables of a file: one, or where its routes are in pieces, what is before and behind them.
+    fn roots(&mut self, file: FileId, routes: &mut Vec<Routes<'a>>) -> Vec<(FileId, DeTable<'a>)> {
+        let text = self.sources.text(file);
+        let cut = if self.whole { None } else { pieces::cut(text) };
+        let cut = cut.and_then(|cut| Some((file.piece_at(cut.tail)?, cut)));
+        let Some((behind, Pieces { head, routes: pieces, tail })) = cut else {
+            return vec![(file, self.parse(file, text))];
+        };
+        let head = self.parse(file, text.get(..head).unwrap_or_default());
+        let tail = self.parse(behind, text.get(tail..).unwrap_or_default());
+        // What stands in both may be a fault, which only a reader of the whole file can tell.
+        let twice = |key: &str| key == "route" || head.contains_key(key);
+        self.torn |= self.broken_files.contains(&file)
+            || self.broken_files.contains(&behind)
+            || head.contains_key("route")
+            || tail.keys().any(|key| twice(key.get_ref()));
+        routes.push(Routes::Pieces(file, pieces));
+        vec![(file, head), (behind, tail)]
     }
 
     /// What is included was looked up before; here only the form is checked.

@@ -1,4 +1,4 @@
-use std::fmt::{self, Write as _};
+use std::{borrow::Cow, fmt::Write as _};
 
 use transload_adapter::{
     store::{QueueSettings, Storage},
@@ -34,8 +34,10 @@ pub fn overview(configuration: &Configuration) -> String {
     }
     text.push('\n');
     let mut rows = Rows::with_head(&["ROUTE", "FROM", "MATCH", "TO", "GUARANTEE", "QUEUE"]);
+    let receiving = sources(configuration);
+    let mut queue = Described::default();
     for route in &configuration.routes {
-        add_route(configuration, route, &mut rows);
+        add_route(configuration, route, receiving, queue.of(route), &mut rows);
     }
     rows.write(&mut text);
     write_limits(&configuration.routes, &mut text);
@@ -81,59 +83,78 @@ fn write_guarantees(routes: &[Route], text: &mut String) {
 }
 
 /// One row for each target; what belongs to the whole route is in the first only.
-fn add_route(configuration: &Configuration, route: &Route, rows: &mut Rows) {
+fn add_route(
+    configuration: &Configuration,
+    route: &Route,
+    receiving: usize,
+    queue: &str,
+    rows: &mut Rows,
+) {
     let name_of =
         |number: usize| configuration.adapters.get(number).map_or("?", |adapter| &*adapter.name);
     for (number, target) in route.to.iter().enumerate() {
         let first = number == 0;
         if first {
-            rows.cell(name(route));
-            if route.from.len() > 1 && route.from.len() == sources(configuration) {
-                rows.cell("any");
-            } else {
-                let from: Vec<_> = route.from.iter().map(|number| name_of(*number)).collect();
-                rows.cell(from.join(", "));
+            let mark = |is: bool, mark: &'static str| if is { mark } else { "" };
+            let marks = [mark(route.fallback, " (fallback)"), mark(route.stop, " (stop)")];
+            rows.cell(&[&route.name, marks[0], marks[1]]);
+            match &route.from[..] {
+                [one] => rows.cell(&[name_of(*one)]),
+                all if all.len() == receiving => rows.cell(&["any"]),
+                some => {
+                    let from: Vec<_> = some.iter().map(|number| name_of(*number)).collect();
+                    rows.cell(&[&from.join(", ")]);
+                }
             }
-            rows.cell(matching(route));
+            rows.cell(&[&matching(route)]);
         } else {
-            for nothing in ["", "", ""] {
-                rows.cell(nothing);
+            for _nothing in 0..3 {
+                rows.cell(&[]);
             }
         }
         match (name_of(target.adapter), &*target.target.description) {
-            (adapter, "") => rows.cell(adapter),
-            (adapter, description) => rows.cell(format_args!("{adapter}: {description}")),
+            (adapter, "") => rows.cell(&[adapter]),
+            (adapter, description) => rows.cell(&[adapter, ": ", description]),
         }
         match (first, route.reply) {
-            (true, Some(_)) => rows.cell("reply"),
-            (true, None) => rows.cell(route.guarantee),
-            (false, _) => rows.cell(""),
+            (true, Some(_)) => rows.cell(&["reply"]),
+            (true, None) => rows.cell(&[route.guarantee.as_str()]),
+            (false, _) => rows.cell(&[]),
         }
-        rows.cell(if first { describe_queue(route) } else { String::new() });
+        rows.cell(&[if first { queue } else { "" }]);
         rows.end_row();
     }
 }
 
-fn name(route: &Route) -> String {
-    let mut name = route.name.to_string();
-    if route.fallback {
-        name.push_str(" (fallback)");
+/// The description of a route's queue. Most routes have the same queue as the one before.
+#[derive(Default)]
+struct Described<'a> {
+    route: Option<&'a Route>,
+    text: String,
+}
+
+impl<'a> Described<'a> {
+    fn of(&mut self, route: &'a Route) -> &str {
+        if !self.route.is_some_and(|known| waits_alike(known, route)) {
+            self.text = describe_queue(route);
+        }
+        self.route = Some(route);
+        &self.text
     }
-    if route.stop {
-        name.push_str(" (stop)");
-    }
-    name
 }
 
 /// Patterns and condition.
-fn matching(route: &Route) -> String {
+fn matching(route: &Route) -> Cow<'_, str> {
+    if let ([pattern], None) = (&route.patterns[..], &route.when) {
+        return Cow::Borrowed(pattern.as_str());
+    }
     let mut matching = route.patterns.iter().map(Pattern::as_str).collect::<Vec<_>>().join(", ");
     if let Some(when) = &route.when {
         // One line, whatever lines it was written on.
         let condition: Vec<_> = when.predicate.as_str().split_whitespace().collect();
         let _ = write!(matching, " when {}", condition.join(" "));
     }
-    matching
+    Cow::Owned(matching)
 }
 
 fn sources(configuration: &Configuration) -> usize {
@@ -177,12 +198,27 @@ pub(crate) fn describe_queue(route: &Route) -> String {
     text
 }
 
+/// Adds blanks.
+fn pad(text: &mut String, mut count: usize) {
+    const BLANKS: &str = "                                                                ";
+    while let Some(blanks) = BLANKS.get(..count.min(BLANKS.len())).filter(|some| !some.is_empty()) {
+        text.push_str(blanks);
+        count -= blanks.len();
+    }
+}
+
+/// Whether [`describe_queue`] says the same of both.
+pub(crate) fn waits_alike(one: &Route, other: &Route) -> bool {
+    let of = |route: &Route| (route.reply, route.queue, route.lanes);
+    of(one) == of(other) && one.ordered_by == other.ordered_by && one.batch == other.batch
+}
+
 /// Rows of cells, all in one text: a large configuration has very many.
 #[derive(Default)]
 struct Rows {
     cells: String,
-    /// Where each cell ends, and where each row ends among the cells.
-    ends: Vec<usize>,
+    /// Where each cell ends and how many characters it has, and where each row ends among the cells.
+    ends: Vec<(usize, usize)>,
     row_ends: Vec<usize>,
 }
 
@@ -195,15 +231,19 @@ impl Rows {
 
     fn add(&mut self, cells: &[&str]) {
         for cell in cells {
-            self.cell(cell);
+            self.cell(&[cell]);
         }
         self.end_row();
     }
 
-    fn cell(&mut self, cell: impl fmt::Display) {
-        // Writing to a text cannot fail.
-        let _ = write!(self.cells, "{cell}");
-        self.ends.push(self.cells.len());
+    /// Adds a cell that is put together of some texts.
+    fn cell(&mut self, parts: &[&str]) {
+        let mut width = 0;
+        for part in parts {
+            self.cells.push_str(part);
+            width += part.chars().count();
+        }
+        self.ends.push((self.cells.len(), width));
     }
 
     fn end_row(&mut self) {
@@ -214,13 +254,14 @@ impl Rows {
         self.row_ends.is_empty()
     }
 
-    fn iter(&self) -> impl Iterator<Item = impl Iterator<Item = &str>> {
+    fn iter(&self) -> impl Iterator<Item = impl Iterator<Item = (&str, usize)>> {
         let starts = std::iter::once(0).chain(self.row_ends.iter().copied());
         starts.zip(&self.row_ends).map(move |(start, end)| {
             let cell = move |number: usize| {
                 let before = number.checked_sub(1).and_then(|before| self.ends.get(before));
-                let range = before.copied().unwrap_or(0)..self.ends.get(number).copied()?;
-                self.cells.get(range)
+                let start = before.map_or(0, |(end, _)| *end);
+                let (end, width) = self.ends.get(number).copied()?;
+                Some((self.cells.get(start..end)?, width))
             };
             (start..*end).filter_map(cell)
         })
@@ -230,8 +271,7 @@ impl Rows {
     fn write(&self, text: &mut String) {
         let mut widths = Vec::new();
         for row in self.iter() {
-            for (column, cell) in row.enumerate() {
-                let width = cell.chars().count();
+            for (column, (_, width)) in row.enumerate() {
                 match widths.get_mut(column) {
                     Some(known) => *known = width.max(*known),
                     None => widths.push(width),
@@ -240,10 +280,9 @@ impl Rows {
         }
         for row in self.iter() {
             let start = text.len();
-            for (cell, width) in row.zip(&widths) {
+            for ((cell, own), width) in row.zip(&widths) {
                 text.push_str(cell);
-                let padding = width + 2 - cell.chars().count();
-                text.extend(std::iter::repeat_n(' ', padding));
+                pad(text, width + 2 - own);
             }
             let end = text.trim_end_matches(' ').len();
             text.truncate(end.max(start));

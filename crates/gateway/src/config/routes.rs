@@ -1,7 +1,6 @@
 //! The tables `[[route]]`.
 
-use std::collections::HashMap;
-
+use foldhash::{HashMap, HashMapExt as _};
 use serde::Deserialize;
 use serde_json::Value as Json;
 use toml::{
@@ -40,6 +39,9 @@ pub(super) struct Declared {
     pub(super) targets: Vec<Place>,
 }
 
+/// The name of a route and where it is.
+pub(super) type Named = (String, Place);
+
 /// The names of routes and where they are.
 pub(super) type RouteNames = HashMap<String, Place>;
 
@@ -50,7 +52,7 @@ impl<'a> Check<'a> {
         file: FileId,
         value: Value<'a>,
         adapters: &Adapters<'a>,
-        names: &mut RouteNames,
+        named: &mut Vec<Named>,
         into: &mut Vec<Declared>,
     ) {
         let span = value.span();
@@ -62,7 +64,7 @@ impl<'a> Check<'a> {
         };
         for value in list {
             match tree::into_table(value) {
-                Ok(table) => into.extend(self.route(file, table, adapters, names)),
+                Ok(table) => into.extend(self.route(file, table, adapters, named)),
                 Err(value) => {
                     let message = format!("expected a table, found {}", value.get_ref().type_str());
                     self.report(Finding::error(Place { file, span: value.span() }, message));
@@ -76,7 +78,7 @@ impl<'a> Check<'a> {
         file: FileId,
         mut table: Table<'a>,
         adapters: &Adapters<'a>,
-        names: &mut RouteNames,
+        named: &mut Vec<Named>,
     ) -> Option<Declared> {
         let whole = Place { file, span: table.span() };
         let to = table.get_mut().remove("to");
@@ -89,7 +91,7 @@ impl<'a> Check<'a> {
         self.report_faults(file, faults, "this route");
         let mut keys = recovered.value.take()?;
         let (name, place) = if let Some(name) = keys.name.take() {
-            self.route_name(file, name, names)
+            self.route_name(file, name, named)
         } else {
             if !recovered.lost("name") {
                 let message = "the key `name` is missing in this route";
@@ -146,7 +148,7 @@ impl<'a> Check<'a> {
         &mut self,
         file: FileId,
         name: Spanned<String>,
-        names: &mut RouteNames,
+        named: &mut Vec<Named>,
     ) -> (String, Place) {
         let place = Place { file, span: name.span() };
         let name = name.into_inner();
@@ -166,14 +168,25 @@ impl<'a> Check<'a> {
                 taken.unwrap_or("use up to 128 bytes without `/` and without control characters");
             let message = "this cannot be the name of a route";
             self.report(Finding::error(place.clone(), message).with_help(help.to_owned()));
-        } else if let Some(other) = names.get(&name) {
-            let finding =
-                Finding::error(place.clone(), format!("there are two routes named `{name}`"));
-            self.report(finding.with_related(other.clone(), "the other one"));
         } else {
-            names.insert(name.clone(), place.clone());
+            named.push((name.clone(), place.clone()));
         }
         (name, place)
+    }
+
+    /// The names of all routes, of which no two may be the same.
+    pub(super) fn route_names(&mut self, named: Vec<Named>) -> RouteNames {
+        let mut names = RouteNames::with_capacity(named.len());
+        for (name, place) in named {
+            if let Some(other) = names.get(&name) {
+                let message = format!("there are two routes named `{name}`");
+                let finding = Finding::error(place, message);
+                self.report(finding.with_related(other.clone(), "the other one"));
+            } else {
+                names.insert(name, place);
+            }
+        }
+        names
     }
 
     /// The adapters of `from`, by their numbers.
@@ -210,7 +223,7 @@ impl<'a> Check<'a> {
     }
 
     fn patterns(&mut self, file: FileId, list: &[Spanned<String>]) -> Vec<(Pattern, Place)> {
-        let mut patterns = Vec::new();
+        let mut patterns = Vec::with_capacity(list.len());
         for text in list {
             match Pattern::parse(text.get_ref()) {
                 Ok(pattern) => patterns.push((pattern, Place { file, span: text.span() })),
@@ -260,9 +273,11 @@ impl<'a> Check<'a> {
             parts;
         let patterns: Vec<_> = patterns.into_iter().map(|(pattern, _)| pattern).collect();
         let limits = self.limits(file, keys, &patterns, guarantee);
-        let mut templates = Vec::new();
-        let mut target_places = Vec::new();
-        let mut to: Vec<RouteTarget> = Vec::new();
+        // Most routes have one target, for which a list that grows would keep room for four.
+        let count = targets.len();
+        let mut templates = Vec::with_capacity(count);
+        let mut target_places = Vec::with_capacity(count);
+        let mut to: Vec<RouteTarget> = Vec::with_capacity(count);
         for target in targets {
             let adapter_name = &adapters.get(target.adapter)?.name;
             let earlier = to.iter().filter(|other| other.adapter == target.adapter).count();

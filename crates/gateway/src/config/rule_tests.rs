@@ -1,7 +1,6 @@
 //! The tables `[[test]]`: messages, and what is expected of the routes.
 
-use std::collections::HashMap;
-
+use foldhash::HashMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
@@ -158,7 +157,7 @@ impl<'a> Check<'a> {
         Some(RuleTest {
             name: keys.name.unwrap_or_else(|| format!("{} {}", from.get_ref(), message.address)),
             file: source.path.display().to_string(),
-            line: source.position(whole.span.start).line,
+            line: source.position(whole.in_file().span.start).line,
             message,
             expect,
             dead_letter: keys.dead_letter,

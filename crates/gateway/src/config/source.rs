@@ -2,7 +2,23 @@ use std::{ops::Range, path::PathBuf, sync::OnceLock};
 
 /// One of the files of a configuration, by its number in [`Sources`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FileId(usize);
+pub struct FileId {
+    number: u32,
+    /// Where the piece of the file begins that places are counted from; 0 in all places that a
+    /// report has.
+    start: u32,
+}
+
+impl FileId {
+    fn of(number: usize) -> Self {
+        Self { number: u32::try_from(number).unwrap_or(u32::MAX), start: 0 }
+    }
+
+    /// The piece of a file from a byte on; `None` where the file is too large for that.
+    pub(super) fn piece_at(self, start: usize) -> Option<Self> {
+        Some(Self { start: u32::try_from(start).ok()?, ..self })
+    }
+}
 
 /// A part of a file, in bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -11,6 +27,16 @@ pub struct Place {
     pub file: FileId,
     /// The bytes; on character boundaries and inside the file.
     pub span: Range<usize>,
+}
+
+impl Place {
+    /// The same place, counted from the start of the file.
+    pub(super) fn in_file(&self) -> Self {
+        let FileId { number, start } = self.file;
+        let from = start as usize;
+        let span = self.span.start + from..self.span.end + from;
+        Self { file: FileId { number, start: 0 }, span }
+    }
 }
 
 /// A line and a column, both counted from 1; columns count characters.
@@ -44,27 +70,28 @@ impl Sources {
     /// Adds a file.
     pub(super) fn add(&mut self, path: PathBuf, text: String) -> FileId {
         self.0.push(Source { path, text, shown: None, line_starts: OnceLock::new() });
-        FileId(self.0.len() - 1)
+        FileId::of(self.0.len() - 1)
     }
 
     /// The files in the order in which they were read.
     pub fn ids(&self) -> impl Iterator<Item = FileId> + use<> {
-        (0..self.0.len()).map(FileId)
+        (0..self.0.len()).map(FileId::of)
     }
 
     /// A file; `None` for an id of other sources.
     pub fn get(&self, file: FileId) -> Option<&Source> {
-        self.0.get(file.0)
+        self.0.get(file.number as usize)
     }
 
-    /// The text of a file; empty for an id of other sources.
+    /// The text of a file, or of a piece of it and what follows; empty for an id of other sources.
     pub fn text(&self, file: FileId) -> &str {
-        self.get(file).map_or("", |source| &source.text)
+        let text = self.get(file).and_then(|source| source.text.get(file.start as usize..));
+        text.unwrap_or_default()
     }
 
     /// Hides these parts of a file wherever it is shown.
     pub(super) fn hide(&mut self, file: FileId, spans: &[Range<usize>]) {
-        let Some(source) = self.0.get_mut(file.0) else { return };
+        let Some(source) = self.0.get_mut(file.number as usize) else { return };
         for span in spans {
             let shown = source.shown.get_or_insert_with(|| source.text.clone());
             let Some(part) = shown.get(span.clone()) else { continue };
@@ -137,6 +164,16 @@ mod tests {
         ] {
             assert_eq!(source.position(offset), Position { line, column }, "{offset}");
         }
+    }
+
+    #[test]
+    fn places_in_pieces_are_places_in_the_file() {
+        let mut sources = Sources::default();
+        let file = sources.add("x".into(), "one\ntwo".to_owned());
+        let piece = file.piece_at(4).unwrap();
+        assert_eq!(sources.text(piece), "two");
+        let place = Place { file: piece, span: 1..3 };
+        assert_eq!(place.in_file(), Place { file, span: 5..7 });
     }
 
     #[test]

@@ -215,7 +215,8 @@ impl<'a> Check<'a> {
         table: &mut Table<'a>,
         patterns: &[Pattern],
     ) -> Vec<(Text, Place, Template)> {
-        let mut templates = Vec::new();
+        let given = |key: &&&str| table.get_ref().contains_key(**key);
+        let mut templates = Vec::with_capacity(kind.templated().iter().filter(given).count());
         for key in kind.templated() {
             let Some(value) = table.get_ref().get(*key) else { continue };
             let Some(text) = value.get_ref().as_str() else { continue };

@@ -61,6 +61,12 @@ impl Watched {
         self.files.insert(path);
     }
 
+    /// Takes over what another one watches.
+    pub(super) fn absorb(&mut self, other: Self) {
+        self.files.extend(other.files);
+        self.includes.extend(other.includes);
+    }
+
     pub(super) fn include(&mut self, folder: &Path, pattern: &str) {
         self.includes.push((folder.to_owned(), pattern.to_owned()));
     }

@@ -4,7 +4,7 @@ use transload_adapter::{AnyTarget, Carriage, Prepared, SendError};
 use transload_envelope::{Outgoing, Text};
 
 use crate::{
-    config::{Configuration, Guarantee, JsonTable, Route, describe_queue},
+    config::{Configuration, Guarantee, JsonTable, Route, describe_queue, waits_alike},
     limits::RouteLimits,
 };
 
@@ -137,10 +137,4 @@ impl Directory {
             }
         }
     }
-}
-
-/// Whether [`describe_queue`] says the same of both.
-fn waits_alike(one: &Route, other: &Route) -> bool {
-    let of = |route: &Route| (route.reply, route.queue, route.lanes);
-    of(one) == of(other) && one.ordered_by == other.ordered_by && one.batch == other.batch
 }

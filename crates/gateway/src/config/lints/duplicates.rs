@@ -1,6 +1,6 @@
 //! Messages that two targets send to the same place.
 
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt as _};
 
 use super::super::{check::Check, finding::Finding, json::JsonTable, routes::Declared};
 use super::PAIRS_MAX;

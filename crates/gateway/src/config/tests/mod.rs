@@ -2,6 +2,7 @@
 
 mod faults;
 mod fixtures;
+mod large;
 mod limits;
 mod reading;
 mod reply;
