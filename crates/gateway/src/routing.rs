@@ -48,6 +48,22 @@ pub(crate) struct Routing {
 }
 
 impl Routing {
+    /// No rules at all.
+    pub(crate) fn nothing() -> Self {
+        let rules = RuleSet::new(Vec::new());
+        Self {
+            conditions: Conditions::new(&rules, &Metrics::new()),
+            rules,
+            destinations: Vec::new(),
+            directory: Directory::default(),
+            limits: Limits::default(),
+            adapters: HashMap::new(),
+            places: HashMap::new(),
+            unrouted: Vec::new(),
+            replaced: CancellationToken::new(),
+        }
+    }
+
     pub(crate) fn new(
         configuration: &Configuration,
         destinations: Vec<Destination>,

@@ -44,16 +44,29 @@ pub(super) struct Stopped;
 
 impl Worker {
     /// Serves the destination until it is stopped. What is in hand then goes back to the queue.
-    pub async fn run(self) {
-        if let Some(lanes) = self.settings.lanes.clone() {
-            return Lanes::new(Arc::new(self), &lanes).run().await;
+    pub fn run(self) -> impl Future<Output = ()> + Send + use<> {
+        let worker = Box::new(self);
+        async move {
+            if let Some(lanes) = worker.settings.lanes.clone() {
+                return Box::pin(Lanes::new(Arc::new(*worker), &lanes).run()).await;
+            }
+            let mut state = State::new(&worker.settings);
+            // Of very many workers most may wait for their first message for good, and to deliver
+            // takes much more room than to wait.
+            if let Some(first) = worker.next_batch(&mut state).await {
+                Box::pin(worker.serve(first, state)).await;
+            }
         }
-        let mut state = State::new(&self.settings);
-        while let Some(leased) = self.next_batch(&mut state).await {
+    }
+
+    async fn serve(&self, first: Vec<Leased>, mut state: State) {
+        let mut next = Some(first);
+        while let Some(leased) = next {
             let (hand, outgoing) = self.take_in_hand(leased);
             if self.deliver(hand, outgoing, &mut state).await.is_err() {
                 break;
             }
+            next = self.next_batch(&mut state).await;
         }
     }
 
@@ -73,7 +86,7 @@ impl Worker {
                 Err(StoreError::Closed) => return None,
                 Err(error) => {
                     state.store_failed(&self.settings.name, &error);
-                    self.pause(state.backoff.next_wait()).await.ok()?;
+                    Box::pin(self.pause(state.backoff.next_wait())).await.ok()?;
                 }
             }
         }

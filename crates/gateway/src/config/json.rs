@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, value::RawValue};
 use toml::de::{DeTable, DeValue};
 
 use super::{
@@ -34,6 +34,14 @@ impl JsonTable {
     /// The table as it is written.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The table with a text before its own entries, as it is written.
+    pub(super) fn with_first(&self, key: &'static str, value: &str) -> Option<Box<RawValue>> {
+        let value = serde_json::to_string(value).ok()?;
+        let own = self.0.strip_prefix('{')?;
+        let comma = if own == "}" { "" } else { "," };
+        RawValue::from_string(["{\"", key, "\":", &value, comma, own].concat()).ok()
     }
 
     /// The table.

@@ -1,5 +1,5 @@
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json, value::RawValue};
 use transload_adapter::{
     store::Storage,
     units::{ByteSize, HumanDuration},
@@ -67,35 +67,54 @@ fn gateway(settings: &GatewaySettings) -> Value {
     })
 }
 
-fn route(configuration: &Configuration, route: &Route) -> Value {
+/// A route as it is shown. There may be very many, which as trees would take long to make.
+#[derive(Serialize)]
+struct ShownRoute<'a> {
+    name: &'a str,
+    from: Vec<&'a str>,
+    #[serde(rename = "match")]
+    patterns: Vec<&'a str>,
+    fallback: bool,
+    stop: bool,
+    shape: &'a Option<Value>,
+    to: Vec<Option<Box<RawValue>>>,
+    guarantee: &'static str,
+    when_full: &'static str,
+    queue: ShownQueue,
+    attempts: u32,
+    expires: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ShownQueue {
+    storage: &'static str,
+    max_messages: u64,
+    max_bytes: String,
+}
+
+fn route<'a>(configuration: &'a Configuration, route: &'a Route) -> ShownRoute<'a> {
     let name = |adapter: &usize| {
-        configuration.adapters.get(*adapter).map_or("?", |adapter| &adapter.name).to_owned()
+        configuration.adapters.get(*adapter).map_or("?", |adapter| &*adapter.name)
     };
-    let to = route.to.iter().map(|to| {
-        let mut keys = Map::new();
-        keys.insert("adapter".to_owned(), json!(name(&to.adapter)));
-        keys.extend(to.shown.to_map());
-        Value::Object(keys)
-    });
-    json!({
-        "name": &*route.name,
-        "from": route.from.iter().map(name).collect::<Vec<_>>(),
-        "match": route.patterns.iter().map(Pattern::as_str).collect::<Vec<_>>(),
-        "fallback": route.fallback,
-        "stop": route.stop,
-        "shape": route.shape_shown,
-        "to": to.collect::<Vec<_>>(),
-        "guarantee": route.guarantee.as_str(),
-        "when_full": route.when_full.as_str(),
-        "queue": {
-            "storage": match route.queue.storage {
+    ShownRoute {
+        name: &route.name,
+        from: route.from.iter().map(name).collect(),
+        patterns: route.patterns.iter().map(Pattern::as_str).collect(),
+        fallback: route.fallback,
+        stop: route.stop,
+        shape: &route.shape_shown,
+        to: route.to.iter().map(|to| to.shown.with_first("adapter", name(&to.adapter))).collect(),
+        guarantee: route.guarantee.as_str(),
+        when_full: route.when_full.as_str(),
+        queue: ShownQueue {
+            storage: match route.queue.storage {
                 Storage::Disk => "disk",
                 Storage::Memory => "memory",
             },
-            "max_messages": route.queue.messages_max,
-            "max_bytes": ByteSize::from_bytes(route.queue.bytes_max).to_string(),
+            max_messages: route.queue.messages_max,
+            max_bytes: ByteSize::from_bytes(route.queue.bytes_max).to_string(),
         },
-        "attempts": route.attempts_max,
-        "expires": route.expires.map(|time| HumanDuration::from(time).to_string()),
-    })
+        attempts: route.attempts_max,
+        expires: route.expires.map(|time| HumanDuration::from(time).to_string()),
+    }
 }

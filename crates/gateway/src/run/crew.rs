@@ -124,12 +124,14 @@ impl Crew {
             ended: ended.clone(),
         };
         self.running.insert(worker.settings.name.clone(), running);
+        // There may be very many, and a future has room for what it takes in twice.
+        let run = Box::pin(worker.run());
         self.tasks.spawn(async move {
             let _ended = ended.drop_guard();
             if let Some(before) = after {
                 before.cancelled().await;
             }
-            worker.run().await;
+            run.await;
         });
     }
 }

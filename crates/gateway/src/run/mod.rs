@@ -173,6 +173,8 @@ pub async fn run_reloading(
             .await
             .map_err(RunError::Admin)?;
     }
+    // A large one takes more than all that runs because of it.
+    drop(configuration);
     let built = Built { destinations: Vec::new(), workers };
     let (plant, started) = Plant::start(built, fresh, &site).await;
     if let Err(error) = started {
@@ -180,7 +182,6 @@ pub async fn run_reloading(
         site.storage.close().await;
         return Err(error);
     }
-    drop(configuration.adapters);
     site.status.set_stage(Stage::Running);
     info!("The gateway is running.");
     reload.is_ready();
@@ -203,9 +204,8 @@ pub(crate) fn open(configuration: &Configuration, storage: &Storage) -> Result<S
         // A queue that was found on disk has no bounds until it is opened.
         dead_letters.queue(&route)?;
     }
-    let nothing = Routing::new(configuration, Vec::new(), &Metrics::new());
     let recent = Recent::new(configuration.gateway.recent_bytes_max);
-    Ok(Shared::new(nothing, store, dead_letters, recent))
+    Ok(Shared::new(Routing::nothing(), store, dead_letters, recent))
 }
 
 impl Site {
