@@ -309,8 +309,9 @@ fn acknowledge(
     unsettled: &mut Unsettled,
     run: &mut Vec<Settled>,
 ) -> Result<(), Broken> {
+    let now = Instant::now();
     for settled in run.drain(..) {
-        unsettled.settle(settled.tag, &settled.settlement, Instant::now());
+        unsettled.settle(settled.tag, &settled.settlement, now);
     }
     while let Some(packet_id) = unsettled.next_acknowledgement() {
         if !handle.acknowledge(packet_id) {

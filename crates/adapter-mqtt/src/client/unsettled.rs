@@ -1,6 +1,6 @@
 //! The messages that are not acknowledged, and whose turn it is.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use tokio::time::Instant;
 use transload_adapter::{Settlement, Tag};
@@ -12,6 +12,8 @@ pub(super) struct Unsettled {
     /// The tag of the first entry is one more.
     acknowledged: u64,
     entries: VecDeque<Entry>,
+    /// The released ones by their time, since thousands may be open and few released.
+    released: BTreeSet<(Instant, Tag)>,
 }
 
 #[derive(Debug)]
@@ -43,16 +45,27 @@ impl Unsettled {
         self.entries.get_mut(usize::try_from(place).ok()?)
     }
 
+    fn set(&mut self, tag: Tag, state: State) {
+        let Some(entry) = self.entry(tag) else { return };
+        let before = std::mem::replace(&mut entry.state, state);
+        if let State::Released { at } = before {
+            self.released.remove(&(at, tag));
+        }
+        if let State::Released { at } = state {
+            self.released.insert((at, tag));
+        }
+    }
+
     /// Takes note of a verdict.
     pub(super) fn settle(&mut self, tag: Tag, settlement: &Settlement, now: Instant) {
-        let Some(entry) = self.entry(tag) else { return };
-        entry.state = match settlement {
+        let state = match settlement {
             Settlement::Accepted
             | Settlement::Unrouted
             | Settlement::Replied(_)
             | Settlement::Rejected { .. } => State::Done,
             Settlement::Released { after } => State::Released { at: now + *after },
         };
+        self.set(tag, state);
     }
 
     /// Takes the first message out if it can be acknowledged.
@@ -66,31 +79,27 @@ impl Unsettled {
 
     /// When the first released message is to be handed over again.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        let due = |entry: &Entry| match entry.state {
-            State::Released { at } => Some(at),
-            State::Open | State::Done => None,
-        };
-        self.entries.iter().filter_map(due).min()
+        self.released.first().map(|(at, _)| *at)
     }
 
     /// The released messages whose time has come; they are open again.
     pub(super) fn due(&mut self, now: Instant) -> Vec<(Tag, Envelope)> {
-        let first = self.acknowledged + 1;
-        let mut due = Vec::new();
-        for (tag, entry) in (first..).zip(&mut self.entries) {
-            if matches!(entry.state, State::Released { at } if at <= now) {
-                entry.state = State::Open;
-                due.push((Tag(tag), entry.envelope.clone()));
-            }
-        }
-        due
+        let later = self.released.split_off(&(now, Tag(u64::MAX)));
+        let come = std::mem::replace(&mut self.released, later);
+        let mut tags: Vec<Tag> = come.into_iter().map(|(_, tag)| tag).collect();
+        // In the order in which they came, whatever their times.
+        tags.sort_unstable();
+        let open = |tag| {
+            let entry = self.entry(tag)?;
+            entry.state = State::Open;
+            Some((tag, entry.envelope.clone()))
+        };
+        tags.into_iter().filter_map(open).collect()
     }
 
     /// Has a message handed over again at this time.
     pub(super) fn put_off(&mut self, tag: Tag, at: Instant) {
-        if let Some(entry) = self.entry(tag) {
-            entry.state = State::Released { at };
-        }
+        self.set(tag, State::Released { at });
     }
 
     /// Whether nobody holds a receipt any more.
