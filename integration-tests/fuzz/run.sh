@@ -27,6 +27,11 @@ RUSTFLAGS="$flags" cargo build --quiet --release --target "$triple" --bin "$targ
   --features "$feature"
 
 mkdir -p "found/$target"
+if [[ -f "corpus/$target.found" ]]; then
+  while read -r input; do
+    base64 --decode <<<"$input" >"found/$target/$(sha1sum <<<"$input" | cut --bytes=1-40)"
+  done <"corpus/$target.found"
+fi
 exec "target/$triple/release/$target" "found/$target" "corpus/$target" \
   -artifact_prefix="found/" -max_total_time="$seconds" -rss_limit_mb=1024 -timeout=10 \
   -print_final_stats=1 "$@"

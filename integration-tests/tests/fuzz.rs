@@ -15,13 +15,27 @@ mod texts;
 
 use std::{env, fs, path::Path};
 
-/// Runs an entry point with the files of its corpus, and with changes of each.
-fn run(name: &str, changes: usize, target: impl Fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
-    let files = fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path());
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+/// The files of a corpus, and what longer runs have found.
+fn inputs(name: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    let files = fs::read_dir(folder.join(name)).unwrap().map(|file| file.unwrap().path());
     let mut inputs: Vec<Vec<u8>> = files.map(|path| fs::read(path).unwrap()).collect();
-    inputs.sort();
     assert!(!inputs.is_empty(), "{name} has no corpus");
+    let found = folder.join(format!("{name}.found"));
+    if found.exists() {
+        let lines = fs::read_to_string(found).unwrap();
+        inputs.extend(lines.lines().map(|line| STANDARD.decode(line).unwrap()));
+    }
+    inputs.sort();
+    inputs
+}
+
+/// Runs an entry point with each input, and with about so many changes of them all.
+fn run(name: &str, changes: usize, target: impl Fn(&[u8])) {
+    let inputs = inputs(name);
+    let changes = changes.div_ceil(inputs.len());
     let rounds = rounds();
     let seed = if rounds.is_some() { fastrand::u64(..) } else { 7 };
     eprintln!("{name}: seed {seed}");
@@ -71,25 +85,25 @@ fn run_text(name: &str, changes: usize, target: fn(&str)) {
 
 #[test]
 fn packets_of_mqtt() {
-    run("mqtt", 3_000, transload_adapter_mqtt::fuzz::packets);
+    run("mqtt", 18_000, transload_adapter_mqtt::fuzz::packets);
 }
 
 #[test]
 fn requests_of_http() {
-    run("http", 1_000, transload_adapter_http::fuzz::request);
+    run("http", 8_000, transload_adapter_http::fuzz::request);
 }
 
 #[test]
 fn files_of_a_data_directory() {
     let directory = tempfile::tempdir().unwrap();
-    run("journal", 100, |bytes| {
+    run("journal", 300, |bytes| {
         transload_delivery::journal::fuzz::open(bytes, directory.path()).unwrap();
     });
 }
 
 #[test]
 fn messages_on_disk() {
-    run("envelope", 3_000, messages::envelope);
+    run("envelope", 15_000, messages::envelope);
 }
 
 #[test]
@@ -99,7 +113,7 @@ fn rules_files() {
 
 #[test]
 fn patterns_templates_and_expressions() {
-    run_text("pattern", 50, texts::pattern);
-    run_text("template", 50, texts::template);
-    run_text("expression", 50, texts::expression);
+    run_text("pattern", 150, texts::pattern);
+    run_text("template", 150, texts::template);
+    run_text("expression", 200, texts::expression);
 }
