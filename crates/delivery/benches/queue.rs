@@ -14,6 +14,8 @@ use transload_envelope::{Arguments, Envelope, Origin};
 
 /// As many as the worker of a destination takes at once.
 const BATCH: usize = 256;
+/// What waits in a queue whose receiver was away for long; about 4 GB on disk.
+const WAITING: u64 = 10_000_000;
 
 fn settings(storage: Storage) -> QueueSettings {
     QueueSettings { storage, messages_max: u64::MAX, bytes_max: u64::MAX, age_max: None }
@@ -37,7 +39,7 @@ async fn pass(store: &dyn Store, queue: &dyn Queue, durably: bool) {
     }
     let mut left = BATCH;
     while left > 0 {
-        let leased = queue.lease(BATCH, usize::MAX).await.unwrap();
+        let leased = queue.lease(left, usize::MAX).await.unwrap();
         let positions: Vec<_> = leased.iter().map(|message| message.position).collect();
         left -= positions.len();
         queue.resolve(&positions, Resolution::Done);
@@ -60,6 +62,19 @@ fn queue(c: &mut Criterion) {
         let queue = store.queue(name, settings(storage)).unwrap();
         group.bench_function(BenchmarkId::new("append, lease, done", name), |bencher| {
             bencher.iter(|| runtime.block_on(pass(store, &*queue, durably)));
+        });
+    }
+    // What comes out was written long before what goes in.
+    let queue = journal.queue("long", settings(Storage::Disk)).unwrap();
+    for (name, waiting) in [("10 wait", 10), ("10 million wait", WAITING)] {
+        while queue.depth().messages < waiting {
+            let missing = waiting - queue.depth().messages;
+            let mut appends = batch(&*queue);
+            appends.truncate(usize::try_from(missing).unwrap());
+            runtime.block_on(journal.append(appends)).unwrap();
+        }
+        group.bench_function(BenchmarkId::new("append, lease, done", name), |bencher| {
+            bencher.iter(|| runtime.block_on(pass(&journal, &*queue, false)));
         });
     }
     group.finish();
