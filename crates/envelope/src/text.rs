@@ -11,6 +11,9 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use smol_str::SmolStr;
 
+/// Up to so many bytes a text is kept in place.
+const IN_PLACE_MAX: usize = 23;
+
 /// Immutable text that is cheap to clone.
 ///
 /// Most texts of a message are short: names of headers, media types, levels of an address. Those, and
@@ -27,9 +30,6 @@ enum Kind {
 }
 
 impl Text {
-    /// Up to so many bytes a text is kept in place.
-    pub const IN_PLACE_MAX: usize = 23;
-
     /// The empty text.
     pub const fn new() -> Self {
         Self::from_static("")
@@ -55,10 +55,25 @@ impl Text {
     #[must_use]
     pub fn slice_ref(&self, part: &str) -> Self {
         match &self.0 {
-            Kind::Slice(text) if part.len() > Self::IN_PLACE_MAX => {
+            Kind::Slice(text) if part.len() > IN_PLACE_MAX => {
                 Self(Kind::Slice(text.slice_ref(part)))
             }
             Kind::Slice(_) | Kind::Small(_) => part.into(),
+        }
+    }
+
+    /// The text in a part of a frame, whose memory it shares where that is worth it.
+    ///
+    /// # Errors
+    /// If the part is not UTF-8.
+    ///
+    /// # Panics
+    /// If the part is long and not within the frame.
+    pub fn slice_of(frame: &Bytes, part: &[u8]) -> Result<Self, Utf8Error> {
+        if part.len() <= IN_PLACE_MAX {
+            Self::try_from(part)
+        } else {
+            Ok(Self(Kind::Slice(ByteString::try_from(frame.slice_ref(part))?)))
         }
     }
 
@@ -111,7 +126,7 @@ impl From<&String> for Text {
 
 impl From<String> for Text {
     fn from(text: String) -> Self {
-        if text.len() <= Self::IN_PLACE_MAX {
+        if text.len() <= IN_PLACE_MAX {
             Self::from(text.as_str())
         } else {
             Self(Kind::Slice(text.into()))
@@ -138,7 +153,7 @@ impl TryFrom<Bytes> for Text {
     type Error = Utf8Error;
 
     fn try_from(bytes: Bytes) -> Result<Self, Utf8Error> {
-        if bytes.len() <= Self::IN_PLACE_MAX {
+        if bytes.len() <= IN_PLACE_MAX {
             Self::try_from(&*bytes)
         } else {
             Ok(Self(Kind::Slice(ByteString::try_from(bytes)?)))
@@ -251,13 +266,15 @@ mod tests {
 
     #[test]
     fn all_forms_of_a_text_are_the_same_text() {
-        for text in ["", "é", "application/json", &LONG[..Text::IN_PLACE_MAX], LONG] {
+        for text in ["", "é", "application/json", &LONG[..IN_PLACE_MAX], LONG] {
+            let frame = Bytes::copy_from_slice(text.as_bytes());
             let forms = [
                 Text::from(text),
                 Text::from(text.to_owned()),
                 Text::from(Cow::Borrowed(text)),
                 Text::from(Box::<str>::from(text)),
-                Text::try_from(Bytes::copy_from_slice(text.as_bytes())).unwrap(),
+                Text::slice_of(&frame, &frame).unwrap(),
+                Text::try_from(frame).unwrap(),
                 Text::try_from(text.as_bytes()).unwrap(),
                 Text::try_from(text.as_bytes().to_vec()).unwrap(),
             ];

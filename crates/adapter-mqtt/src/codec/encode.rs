@@ -3,7 +3,7 @@ use transload_envelope::Text;
 
 use super::{
     packet::{Ack, AckKind, ConnAck, MessageProperties, QoS, Version},
-    properties::{Sink, Writer, id, write_variable},
+    properties::{Count, Sink, Writer, id, write_variable},
     reason::Reason,
 };
 
@@ -30,14 +30,16 @@ pub(crate) fn publish_head(
     head: &PublishHead<'_>,
     bytes_max: Option<u32>,
 ) -> Option<usize> {
-    let mut properties = Writer(0);
+    let mut properties_bytes = 0;
     let mut body = 2 + head.topic.len() + head.payload_bytes;
     if head.qos != QoS::AtMostOnce {
         body += 2;
     }
     if version == Version::V5 {
-        publish_properties(&mut properties, head);
-        body += variable_bytes(properties.0) + properties.0;
+        let mut counted = Writer(Count::default());
+        publish_properties(&mut counted, head);
+        properties_bytes = counted.0.0;
+        body += variable_bytes(properties_bytes) + properties_bytes;
     }
     let remaining = u32::try_from(body).ok().filter(|bytes| *bytes <= 268_435_455)?;
     let total = 1 + variable_bytes(body) + body;
@@ -47,15 +49,15 @@ pub(crate) fn publish_head(
     let topic_bytes = u16::try_from(head.topic.len()).ok()?;
     let flags = u8::from(head.dup) << 3 | head.qos.bits() << 1 | u8::from(head.retain);
     into.reserve(total.saturating_sub(head.payload_bytes));
-    into.put(&[0x30 | flags]);
+    into.extend_from_slice(&[0x30 | flags]);
     write_variable(into, remaining);
-    into.put(&topic_bytes.to_be_bytes());
-    into.put(head.topic.as_bytes());
+    into.extend_from_slice(&topic_bytes.to_be_bytes());
+    into.extend_from_slice(head.topic.as_bytes());
     if head.qos != QoS::AtMostOnce {
-        into.put(&head.packet_id.to_be_bytes());
+        into.extend_from_slice(&head.packet_id.to_be_bytes());
     }
     if version == Version::V5 {
-        write_variable(into, length(properties.0));
+        write_variable(into, length(properties_bytes));
         publish_properties(&mut Writer(into), head);
     }
     Some(total)
@@ -162,7 +164,7 @@ fn acknowledgement(into: &mut BytesMut, version: Version, first: u8, packet_id: 
     let packet_id = packet_id.to_be_bytes();
     match version {
         Version::V311 => {
-            into.put(&[first]);
+            into.extend_from_slice(&[first]);
             write_variable(into, length(packet_id.len() + codes.len()));
             into.extend_from_slice(&packet_id);
             into.extend_from_slice(codes);
@@ -195,7 +197,7 @@ pub(crate) fn disconnect(
 /// Writes an MQTT 5 packet: fixed header, variable header, properties, payload.
 fn frame(into: &mut BytesMut, first: u8, header: &[u8], properties: &[u8], payload: &[u8]) {
     let properties_bytes = variable_bytes(properties.len()) + properties.len();
-    into.put(&[first]);
+    into.extend_from_slice(&[first]);
     write_variable(into, length(header.len() + properties_bytes + payload.len()));
     into.extend_from_slice(header);
     write_variable(into, length(properties.len()));

@@ -1,4 +1,4 @@
-use bytes::BytesMut;
+use bytes::BufMut;
 use transload_envelope::Text;
 
 use super::{
@@ -208,28 +208,19 @@ pub(super) trait Sink {
     fn put(&mut self, bytes: &[u8]);
 }
 
-impl Sink for Vec<u8> {
+impl<B: BufMut> Sink for B {
     fn put(&mut self, bytes: &[u8]) {
-        self.extend_from_slice(bytes);
-    }
-}
-
-impl Sink for BytesMut {
-    fn put(&mut self, bytes: &[u8]) {
-        self.extend_from_slice(bytes);
-    }
-}
-
-impl<S: Sink> Sink for &mut S {
-    fn put(&mut self, bytes: &[u8]) {
-        (**self).put(bytes);
+        self.put_slice(bytes);
     }
 }
 
 /// Counts the bytes, since their number comes before them.
-impl Sink for usize {
+#[derive(Default)]
+pub(super) struct Count(pub(super) usize);
+
+impl Sink for Count {
     fn put(&mut self, bytes: &[u8]) {
-        *self += bytes.len();
+        self.0 += bytes.len();
     }
 }
 

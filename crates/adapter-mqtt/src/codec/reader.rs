@@ -99,16 +99,11 @@ impl Reader {
     pub(super) fn text(&mut self) -> Result<Text, Fault> {
         let length = self.u16()?;
         let range = self.pass(length.into())?;
-        let bytes = self.frame.get(range.clone()).ok_or(SHORT)?;
+        let bytes = self.frame.get(range).ok_or(SHORT)?;
         if bytes.contains(&0) {
             return Err(Fault::malformed("a text with U+0000"));
         }
-        let text = if bytes.len() <= Text::IN_PLACE_MAX {
-            Text::try_from(bytes)
-        } else {
-            Text::try_from(self.frame.slice(range))
-        };
-        text.map_err(|_| Fault::malformed("a text that is not UTF-8"))
+        Text::slice_of(&self.frame, bytes).map_err(|_| Fault::malformed("a text that is not UTF-8"))
     }
 
     /// What is left.

@@ -10,7 +10,6 @@
 
 mod core;
 mod ledger;
-mod place;
 mod stream;
 
 use std::sync::{Arc, atomic::AtomicUsize};

@@ -24,7 +24,7 @@ use tokio::{
 use transload_adapter::{ConnectError, Settlement};
 use transload_envelope::{Envelope, MessageId, Origin, Text, Timestamp};
 
-use super::{Arrival, Shared, ledger, place::Place};
+use super::{Arrival, Shared, ledger};
 use crate::{
     config::{Consume, DeliverPolicy},
     error, mapping,
@@ -260,27 +260,30 @@ fn settings(consume: &Consume) -> PullConfig {
 
 fn envelope(shared: &Shared, message: &jetstream::Message) -> Envelope {
     let mapping = shared.config.address_mapping;
-    let place = message.reply.as_deref().and_then(Place::read);
-    let published = place.as_ref().map_or_else(Timestamp::now, |place| place.published);
+    let place = message.info().ok();
+    let published = place.as_ref().map_or_else(Timestamp::now, |info| {
+        let ms = info.published.unix_timestamp_nanos().div_euclid(1_000_000);
+        Timestamp { unix_ms: i64::try_from(ms).unwrap_or(i64::MAX) }
+    });
     let mut incoming = mapping::incoming(message.headers.as_ref(), published);
     incoming.properties.durable = Some(true);
     let mut origin =
         Origin::new(shared.context.name.clone(), "nats", mapping.address(&message.subject))
             .with("subject", Text::from(message.subject.as_str()));
     let mut id = incoming.id;
-    if let Some(place) = place {
+    if let Some(info) = place {
         // The same at each delivery, and another one when a stream is made anew under its name.
         id = id.or_else(|| {
             Some(MessageId::from_source(format!(
                 "{}:{}:{}:{}",
-                shared.context.name, place.stream, place.sequence, published.unix_ms
+                shared.context.name, info.stream, info.stream_sequence, published.unix_ms
             )))
         });
         origin = origin
-            .with("stream", Text::from(place.stream))
-            .with("consumer", Text::from(place.consumer))
-            .with("sequence", place.sequence)
-            .with("redelivered", place.delivered.saturating_sub(1))
+            .with("stream", Text::from(info.stream))
+            .with("consumer", Text::from(info.consumer))
+            .with("sequence", info.stream_sequence)
+            .with("redelivered", info.delivered.saturating_sub(1))
             .with("published_ms", published.unix_ms);
     }
     let mut envelope = Envelope::identified(id, origin, message.payload.clone())

@@ -49,10 +49,11 @@ pub(crate) fn check_subject(subject: &str) -> Result<(), SubjectError> {
 
 /// Whether a character must not be in a subject that is published to.
 pub(crate) fn forbidden(character: char) -> bool {
-    if character.is_ascii_graphic() {
-        return matches!(character, '*' | '>');
+    match character {
+        '*' | '>' => true,
+        '!'..='~' => false,
+        other => other.is_whitespace() || other.is_control(),
     }
-    matches!(character, '*' | '>') || character.is_whitespace() || character.is_control()
 }
 
 /// Whether a subject is the server's own, or that of a reply to somebody's request: never taken in.

@@ -56,7 +56,7 @@ use std::{ops::Range, path::Path};
 use toml::de::{DeTable, DeValue};
 use transload_adapter::Registry;
 
-pub(crate) use self::overview::{describe_queue, waits_alike};
+pub(crate) use self::overview::Described;
 pub(crate) use self::shown::shown;
 use self::{
     adapters::{Adapters, Declared},

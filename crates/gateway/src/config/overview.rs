@@ -1,10 +1,10 @@
-use std::{borrow::Cow, fmt::Write as _};
+use std::{borrow::Cow, fmt::Write as _, iter::repeat_n};
 
 use transload_adapter::{
     store::{QueueSettings, Storage},
     units::{ByteSize, HumanDuration},
 };
-
+use transload_envelope::Text;
 use transload_routing::Pattern;
 
 use super::{
@@ -128,15 +128,15 @@ fn add_route(
 
 /// The description of a route's queue. Most routes have the same queue as the one before.
 #[derive(Default)]
-struct Described<'a> {
+pub(crate) struct Described<'a> {
     route: Option<&'a Route>,
-    text: String,
+    text: Text,
 }
 
 impl<'a> Described<'a> {
-    fn of(&mut self, route: &'a Route) -> &str {
+    pub(crate) fn of(&mut self, route: &'a Route) -> &Text {
         if !self.route.is_some_and(|known| waits_alike(known, route)) {
-            self.text = describe_queue(route);
+            self.text = describe_queue(route).into();
         }
         self.route = Some(route);
         &self.text
@@ -172,7 +172,7 @@ fn waiting(reply: Reply) -> String {
 }
 
 /// The queues of a route in a few words, such as `disk, 1000000 messages, 1GiB`.
-pub(crate) fn describe_queue(route: &Route) -> String {
+fn describe_queue(route: &Route) -> String {
     if let Some(reply) = route.reply {
         return waiting(reply);
     }
@@ -198,17 +198,8 @@ pub(crate) fn describe_queue(route: &Route) -> String {
     text
 }
 
-/// Adds blanks.
-fn pad(text: &mut String, mut count: usize) {
-    const BLANKS: &str = "                                                                ";
-    while let Some(blanks) = BLANKS.get(..count.min(BLANKS.len())).filter(|some| !some.is_empty()) {
-        text.push_str(blanks);
-        count -= blanks.len();
-    }
-}
-
 /// Whether [`describe_queue`] says the same of both.
-pub(crate) fn waits_alike(one: &Route, other: &Route) -> bool {
+fn waits_alike(one: &Route, other: &Route) -> bool {
     let of = |route: &Route| (route.reply, route.queue, route.lanes);
     of(one) == of(other) && one.ordered_by == other.ordered_by && one.batch == other.batch
 }
@@ -282,7 +273,7 @@ impl Rows {
             let start = text.len();
             for ((cell, own), width) in row.zip(&widths) {
                 text.push_str(cell);
-                pad(text, width + 2 - own);
+                text.extend(repeat_n(' ', width + 2 - own));
             }
             let end = text.trim_end_matches(' ').len();
             text.truncate(end.max(start));

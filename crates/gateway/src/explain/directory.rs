@@ -4,7 +4,7 @@ use transload_adapter::{AnyTarget, Carriage, Prepared, SendError};
 use transload_envelope::{Outgoing, Text};
 
 use crate::{
-    config::{Configuration, Guarantee, JsonTable, Route, describe_queue, waits_alike},
+    config::{Configuration, Described, Guarantee, JsonTable, Route},
     limits::RouteLimits,
 };
 
@@ -64,15 +64,9 @@ impl Directory {
                 prepared: Arc::clone(&adapter.prepared),
             });
         }
-        let mut before: Option<(&Route, Text)> = None;
+        let mut queue = Described::default();
         for route in &configuration.routes {
-            // Most queues are like those of the route before, and there may be very many.
-            let queue = match before {
-                Some((other, queue)) if waits_alike(other, route) => queue,
-                _ => describe_queue(route).into(),
-            };
-            directory.add(route, queue.clone());
-            before = Some((route, queue));
+            directory.add(route, queue.of(route).clone());
         }
         directory
     }
