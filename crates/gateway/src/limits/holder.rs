@@ -1,11 +1,6 @@
 //! What throttles hold back: the latest message of each key, until its interval has passed.
 //!
-//! An entry of the table `throttle`:
-//!
-//! ```text
-//! key:    route, 0x00, key of the throttle
-//! value:  version (1 byte: 1), when it is due (8 bytes, big-endian: milliseconds since 1970), message
-//! ```
+//! Each has an entry in the table `throttle`.
 //!
 //! - The source hears «I have it» when the entry is on disk; what it supersedes is acknowledged with it.
 //! - An entry goes when its message is in the queues, on disk. A crash in between sends it twice.
@@ -13,13 +8,14 @@
 //! - After a restart what was held is sent when it is due, by the routes of that time. What no route
 //!   wants any more goes to the dead letters of the route that had held it.
 
+mod entry;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use bytes::{Buf as _, BufMut as _, Bytes};
 use futures_util::future::join_all;
 use tokio::{
     sync::mpsc,
@@ -32,9 +28,10 @@ use transload_adapter::{
     store::{Append, AppendTo, Store, StoreError, Table},
 };
 use transload_delivery::dead_letters::DeadLetter;
-use transload_envelope::{Arguments, Envelope, Outgoing, Text, Timestamp, codec};
+use transload_envelope::{Arguments, Envelope, Outgoing, Text, Timestamp};
 use transload_routing::Plan;
 
+use self::entry::{Slot, read, value};
 use super::Limiter;
 use crate::{config::WhenFull, dispatch::group, routing::Shared, sync::lock};
 
@@ -46,9 +43,6 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// The name of the table.
 const TABLE: &str = "throttle";
-
-/// The version of its entries.
-const VERSION: u8 = 1;
 
 /// The way to the holder.
 #[derive(Debug)]
@@ -108,13 +102,6 @@ pub(crate) struct Holder {
     due: BTreeMap<(Instant, u64), Slot>,
     number: u64,
     failing: bool,
-}
-
-/// A route and a key.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Slot {
-    route: Text,
-    key: Text,
 }
 
 /// The latest message of a key.
@@ -463,63 +450,5 @@ fn supersede(limiter: &Limiter, key: &str, size: usize) {
 impl Limiter {
     fn is_durable(&self) -> bool {
         self.settings.throttle.as_ref().is_some_and(|throttle| throttle.durable)
-    }
-}
-
-impl Slot {
-    fn to_key(&self) -> Bytes {
-        let mut bytes = Vec::with_capacity(self.route.len() + 1 + self.key.len());
-        bytes.extend_from_slice(self.route.as_bytes());
-        bytes.push(0);
-        bytes.extend_from_slice(self.key.as_bytes());
-        bytes.into()
-    }
-}
-
-fn value(due: Instant, envelope: &Envelope) -> Bytes {
-    let due = Timestamp::now().after(due.saturating_duration_since(Instant::now()));
-    let mut bytes = Vec::with_capacity(9 + envelope.size());
-    bytes.put_u8(VERSION);
-    bytes.put_i64(due.unix_ms);
-    codec::encode(envelope, &mut bytes);
-    bytes.into()
-}
-
-fn read(key: &[u8], value: &Bytes) -> Option<(Slot, Instant, Envelope)> {
-    let text = std::str::from_utf8(key).ok()?;
-    // The name of a route holds no control characters.
-    let (route, key) = text.split_once('\0')?;
-    let mut value = value.clone();
-    if value.try_get_u8().ok()? != VERSION {
-        return None;
-    }
-    let due = Timestamp { unix_ms: value.try_get_i64().ok()? };
-    let envelope = codec::decode(&value).ok()?;
-    let due = Instant::now() + due.remaining(Timestamp::now());
-    Some((Slot { route: route.into(), key: key.into() }, due, envelope))
-}
-
-#[cfg(test)]
-mod tests {
-    use transload_envelope::{MessageId, Origin};
-
-    use super::*;
-
-    /// The bytes of an entry that must be readable for ever.
-    #[test]
-    fn entries_are_read_as_they_were_written() {
-        let slot = Slot { route: "r".into(), key: "d1".into() };
-        assert_eq!(slot.to_key(), b"r\0d1".as_slice());
-        let envelope = Envelope::new(Origin::new("a", "fake", "x"), "payload")
-            .with_id(MessageId::from_source("m"));
-        let written = value(Instant::now() + Duration::from_mins(1), &envelope);
-        assert_eq!(written.first(), Some(&1));
-        let (found, due, message) = read(&slot.to_key(), &written).unwrap();
-        assert_eq!((found, message), (slot, envelope));
-        let left = due.saturating_duration_since(Instant::now());
-        assert!(left > Duration::from_secs(50) && left <= Duration::from_secs(61), "{left:?}");
-        assert!(read(b"no route", &written).is_none());
-        assert!(read(b"r\0k", &Bytes::from_static(b"\x02")).is_none());
-        assert!(read(b"r\0k", &written.slice(..12)).is_none());
     }
 }

@@ -1,4 +1,8 @@
+use transload_adapter::Observer as _;
+use transload_delivery::worker::DeliveryObserver as _;
+
 use super::*;
+use crate::requests::Kind;
 
 #[test]
 fn names_and_labels_are_an_interface() {
