@@ -16,6 +16,7 @@ mod endpoint;
 mod error;
 mod lint;
 mod observe;
+mod payload;
 mod receipt;
 mod registry;
 mod request;
@@ -38,6 +39,7 @@ pub use self::{
     error::{BoxError, ConnectError, ReceiveError, SendError},
     lint::{Lint, Severity},
     observe::{Event, NoObserver, Observer},
+    payload::detached,
     receipt::{
         Receipt, Settled, SettlementQueue, SettlementSender, Share, Tag, settlement_channel,
     },

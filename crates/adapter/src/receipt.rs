@@ -22,8 +22,12 @@ pub struct Settled {
     pub settlement: Settlement,
     /// Goes back to the source's bound when this value is dropped, which is to happen when the
     /// settlement has been applied.
-    _credit: Option<OwnedSemaphorePermit>,
+    _held: Held,
 }
+
+/// What a delivery takes of the bounds on what is unsettled, until this is dropped: its credit, and
+/// the room that its payload occupies.
+type Held = [Option<OwnedSemaphorePermit>; 2];
 
 /// The receipts' end of a settlement channel.
 #[derive(Clone, Debug)]
@@ -51,19 +55,26 @@ pub fn settlement_channel() -> (SettlementSender, SettlementQueue) {
 #[must_use = "dropping a receipt releases the delivery back to its source"]
 pub struct Receipt {
     tag: Tag,
-    open: Option<(SettlementSender, Option<OwnedSemaphorePermit>)>,
+    open: Option<(SettlementSender, Held)>,
 }
 
 impl Receipt {
     /// Issues a receipt; `credit` is returned when the endpoint has applied the settlement.
     pub fn new(tag: Tag, credit: OwnedSemaphorePermit, settle: SettlementSender) -> Self {
-        Self { tag, open: Some((settle, Some(credit))) }
+        Self { tag, open: Some((settle, [Some(credit), None])) }
     }
 
     /// Issues a receipt whose bound is kept by the endpoint itself, in another way than by credits
     /// (such as the receive maximum of a connection).
     pub fn without_credit(tag: Tag, settle: SettlementSender) -> Self {
-        Self { tag, open: Some((settle, None)) }
+        Self { tag, open: Some((settle, [None, None])) }
+    }
+
+    /// Takes the room that the message occupies, which is given back as the credit is.
+    pub fn occupy(&mut self, room: OwnedSemaphorePermit) {
+        if let Some((_, [_, occupied])) = &mut self.open {
+            *occupied = Some(room);
+        }
     }
 
     /// Settles the delivery.
@@ -85,9 +96,9 @@ impl Receipt {
     }
 
     fn close(&mut self, settlement: Settlement) {
-        if let Some((settle, credit)) = self.open.take() {
+        if let Some((settle, held)) = self.open.take() {
             // When the endpoint is gone, its broker redelivers whatever was unsettled.
-            drop(settle.0.send(Settled { tag: self.tag, settlement, _credit: credit }));
+            drop(settle.0.send(Settled { tag: self.tag, settlement, _held: held }));
         }
     }
 }

@@ -293,17 +293,18 @@ fn key_table(schema: &Value, name: &str) -> String {
     text
 }
 
+/// The keys that are described once, for all adapters and all targets.
+const COMMON_KEYS: [&str; 6] =
+    ["kind", "max_unsettled", "max_unsettled_bytes", "deduplicate", "unrouted", "adapter"];
+
 fn key_rows(schema: &Value, table: &Value, prefix: &str, rows: &mut Vec<String>) {
     for part in parts(schema, table) {
         let Some(keys) = part["properties"].as_object() else { continue };
         let required: Vec<_> =
             part["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         for (key, value) in keys {
-            // They are described once, for all adapters and all targets.
             let shared = keys.contains_key("kind") || keys.contains_key("adapter");
-            let common = shared
-                && ["kind", "max_unsettled", "deduplicate", "unrouted", "adapter"]
-                    .contains(&key.as_str());
+            let common = shared && COMMON_KEYS.contains(&key.as_str());
             let spare =
                 common || key == "to" || (key.ends_with("_file") && value.get("type").is_none());
             if prefix.is_empty() && (spare || is_made_up(keys, key)) {

@@ -27,6 +27,7 @@ use crate::{
     routing::{Routing, Shared},
     telemetry::{Passing, Telemetry},
     trace,
+    unsettled::{self, UnsettledBytes},
 };
 
 /// How many deliveries are taken from a source at once.
@@ -44,6 +45,8 @@ pub(crate) struct Dispatcher {
     pub(crate) adapter_name: Text,
     /// The source can be told at once that there is no room.
     pub(crate) source_refuses: bool,
+    /// How many bytes may be unsettled.
+    pub(crate) unsettled: UnsettledBytes,
     pub(crate) shared: Arc<Shared>,
     pub(crate) metrics: AdapterMetrics,
     /// Asks for replies.
@@ -103,10 +106,13 @@ impl Dispatcher {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         let mut plan = Plan::default();
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+        let mut limit = BATCH_MAX;
         loop {
-            if let Err(error) = inbound.receive(&mut batch, BATCH_MAX).await {
+            if let Err(error) = inbound.receive(&mut batch, limit).await {
                 return error;
             }
+            let bytes = batch.iter().map(|delivery| delivery.envelope.payload.len()).sum();
+            limit = unsettled::batch_len(batch.len(), bytes, BATCH_MAX);
             match self.dispatch(&mut batch, &mut plan).await {
                 Ok(()) => self.stored_again(&mut backoff),
                 Err(error) => self.not_stored(&error, &mut backoff).await,
@@ -130,7 +136,10 @@ impl Dispatcher {
         self.metrics.received.inc_by(batch.len() as u64);
         let mut rules = self.rules();
         let mut appends = Vec::with_capacity(batch.len());
-        for Delivery { envelope, receipt } in batch.drain(..) {
+        for Delivery { envelope, mut receipt } in batch.drain(..) {
+            if let Some(bytes) = self.unsettled.occupied(envelope.payload.len()) {
+                self.occupy(&mut receipt, bytes, &mut appends).await?;
+            }
             let Some((envelope, receipt)) = self.admit(envelope, receipt, passing) else {
                 continue;
             };
@@ -172,6 +181,28 @@ impl Dispatcher {
     fn rules(&self) -> Rules {
         let routing = self.shared.routing();
         Rules { adapter: routing.adapter(&self.adapter_name), routing }
+    }
+
+    /// Takes room for a large message, and waits for it where there is none.
+    async fn occupy(
+        &self,
+        receipt: &mut Receipt,
+        bytes: u32,
+        appends: &mut Vec<Append>,
+    ) -> Result<(), StoreError> {
+        let mut room = self.unsettled.now(bytes);
+        if room.is_none() {
+            // What was planned before is what will give back its room.
+            self.shared.store.append(std::mem::take(appends)).await?;
+            tokio::select! {
+                () = self.abort.cancelled() => {}
+                waited = self.unsettled.wait(bytes) => room = waited,
+            }
+        }
+        if let Some(room) = room {
+            receipt.occupy(room);
+        }
+        Ok(())
     }
 
     /// Plans a message, and waits for room where the plan has to. When the rules are replaced

@@ -37,6 +37,7 @@ mod telemetry;
 mod tests;
 mod times;
 mod trace;
+mod unsettled;
 
 pub use self::{
     explain::Explainer,

@@ -81,6 +81,12 @@ pub struct ClientConfig {
     #[serde(default = "defaults::buffer_messages")]
     pub buffer_messages: usize,
 
+    /// How many bytes these may have together. Messages of other qualities count too as far as
+    /// the broker sends more than `max_inflight` of them; they are not dropped, the connection is
+    /// not read until there is room.
+    #[serde(default = "defaults::buffer_bytes")]
+    pub buffer_bytes: ByteSize,
+
     /// How long the broker may take to answer when a connection is made.
     #[serde(default = "defaults::connect_timeout")]
     pub connect_timeout: HumanDuration,
@@ -212,6 +218,9 @@ mod defaults {
     }
     pub(super) fn buffer_messages() -> usize {
         4_096
+    }
+    pub(super) fn buffer_bytes() -> ByteSize {
+        ByteSize::from_mib(16)
     }
     pub(super) fn connect_timeout() -> HumanDuration {
         HumanDuration::from_secs(10)

@@ -21,6 +21,7 @@ use transload_adapter::{
 use transload_envelope::{Envelope, Origin};
 
 use super::{
+    arrivals::{Arrival, Arrivals, Room, arrivals},
     error::Broken,
     link::Link,
     unsettled::Unsettled,
@@ -40,12 +41,6 @@ const ROOM_LATER: Duration = Duration::from_millis(50);
 /// How long a goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-#[derive(Debug)]
-struct Arrival {
-    tag: Tag,
-    envelope: Envelope,
-}
-
 /// Takes messages from the queue.
 pub(super) struct ClientInbound {
     queue: mpsc::Receiver<Arrival>,
@@ -61,9 +56,7 @@ pub(super) struct Driver {
     wire: Wire,
     handle: Handle,
     /// Gone when nothing more is to be handed over.
-    queue: Option<mpsc::Sender<Arrival>>,
-    /// How many places of the queue are for messages that must not be dropped.
-    reserved: usize,
+    queue: Option<Arrivals>,
     settlements: SettlementQueue,
     context: Context,
     link: Arc<Link>,
@@ -77,11 +70,11 @@ pub(super) struct Driver {
 pub(super) fn new(
     (handle, wire): (Handle, Wire),
     filters: Vec<(String, QoS)>,
-    (reserved, buffer): (usize, usize),
+    room: Room,
     context: &Context,
     link: &Arc<Link>,
 ) -> (ClientInbound, Driver, oneshot::Receiver<Result<(), String>>) {
-    let (sender, queue) = mpsc::channel(reserved.saturating_add(buffer).max(1));
+    let (sender, queue) = arrivals(room);
     let (settle, settlements) = transload_adapter::settlement_channel();
     let (subscribed, answer) = oneshot::channel();
     if !handle.subscribe(&filters) {
@@ -98,7 +91,6 @@ pub(super) fn new(
         wire,
         handle,
         queue: Some(sender),
-        reserved,
         settlements,
         context: context.clone(),
         link: Arc::clone(link),
@@ -130,7 +122,7 @@ impl Inbound for ClientInbound {
         let credits = Arc::clone(&self.context.credits);
         let mut credit = credits.acquire_owned().await.map_err(|_| ReceiveError::Ended)?;
         let mut count = 0;
-        while let Some(Arrival { tag, envelope }) = self.pending.take() {
+        while let Some(Arrival { tag, envelope, .. }) = self.pending.take() {
             let receipt = Receipt::new(tag, credit, self.settle.clone());
             into.push(Delivery { envelope, receipt });
             count += 1;
@@ -161,22 +153,23 @@ impl Driver {
     }
 
     async fn work(&mut self) -> Result<(), Broken> {
-        let mut overflow: Option<Arrival> = None;
+        let mut overflow: Option<(Tag, Envelope)> = None;
         let mut run = Vec::with_capacity(RUN_MAX);
         loop {
-            if let (Some(arrival), Some(queue)) = (overflow.take(), &self.queue) {
-                match self.until_room(queue.clone(), &mut run).await {
-                    Next::Room => overflow = self.offer(arrival),
+            if let (Some((tag, envelope)), Some(queue)) = (overflow.take(), &self.queue) {
+                let bytes = envelope.payload.len();
+                match self.until_room(queue.clone(), bytes, &mut run).await {
+                    Next::Room => overflow = self.offer(tag, envelope),
                     Next::Stop => {
                         // Nobody will have it, so nobody will settle it: it comes again.
                         self.queue = None;
-                        self.unsettled.put_off(arrival.tag, Instant::now());
+                        self.unsettled.put_off(tag, Instant::now());
                     }
                     Next::Settled => {
-                        overflow = Some(arrival);
+                        overflow = Some((tag, envelope));
                         self.settle(&mut run)?;
                     }
-                    Next::Step(_) | Next::Due => overflow = Some(arrival),
+                    Next::Step(_) | Next::Due => overflow = Some((tag, envelope)),
                 }
                 if self.link.is_lost() {
                     return Ok(());
@@ -228,9 +221,14 @@ impl Driver {
     }
 
     /// Waits for room in the queue without reading the connection.
-    async fn until_room(&mut self, queue: mpsc::Sender<Arrival>, run: &mut Vec<Settled>) -> Next {
+    async fn until_room(
+        &mut self,
+        queue: Arrivals,
+        payload_bytes: usize,
+        run: &mut Vec<Settled>,
+    ) -> Next {
         tokio::select! {
-            room = queue.reserve() => if room.is_ok() { Next::Room } else { Next::Stop },
+            room = queue.until_room(payload_bytes) => if room { Next::Room } else { Next::Stop },
             count = self.settlements.recv_many(run, RUN_MAX) => {
                 if count == 0 { Next::Stop } else { Next::Settled }
             }
@@ -244,7 +242,7 @@ impl Driver {
     }
 
     /// Takes a message in; gives back what finds no room and must not be dropped.
-    fn take(&mut self, received: Received) -> Option<Arrival> {
+    fn take(&mut self, received: Received) -> Option<(Tag, Envelope)> {
         let Received { message, packet_id, dup } = received;
         let origin = Origin::new(self.context.name.clone(), "mqtt", message.topic.clone())
             .with("qos", i64::from(message.qos.bits()))
@@ -258,25 +256,21 @@ impl Driver {
         // After the stop it stays unacknowledged, and comes again.
         self.queue.as_ref()?;
         let tag = self.unsettled.enter(packet_id, envelope.clone());
-        self.offer(Arrival { tag, envelope })
+        self.offer(tag, envelope)
     }
 
     fn take_unacknowledged(&self, envelope: Envelope) {
-        let fits = |queue: &&mpsc::Sender<Arrival>| queue.capacity() > self.reserved;
-        let sent =
-            self.queue.as_ref().filter(fits).is_some_and(|queue| {
-                queue.try_send(Arrival { tag: UNACKNOWLEDGED, envelope }).is_ok()
-            });
+        let sent = self
+            .queue
+            .as_ref()
+            .is_some_and(|queue| queue.offer_droppable(UNACKNOWLEDGED, envelope));
         if !sent {
             self.context.observer.count(Event::MessageDropped, 1);
         }
     }
 
-    fn offer(&self, arrival: Arrival) -> Option<Arrival> {
-        match self.queue.as_ref()?.try_send(arrival) {
-            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => None,
-            Err(mpsc::error::TrySendError::Full(arrival)) => Some(arrival),
-        }
+    fn offer(&self, tag: Tag, envelope: Envelope) -> Option<(Tag, Envelope)> {
+        self.queue.as_ref()?.offer(tag, envelope)
     }
 
     fn answer_subscription(&mut self, refusals: &[(usize, String)]) {
@@ -322,11 +316,11 @@ fn acknowledge(
 }
 
 /// Hands over again what was released and has waited long enough.
-fn offer_again(unsettled: &mut Unsettled, queue: Option<&mpsc::Sender<Arrival>>) {
+fn offer_again(unsettled: &mut Unsettled, queue: Option<&Arrivals>) {
     let Some(queue) = queue else { return };
     let now = Instant::now();
     for (tag, envelope) in unsettled.due(now) {
-        if queue.try_send(Arrival { tag, envelope }).is_err() {
+        if queue.offer(tag, envelope).is_some() {
             unsettled.put_off(tag, now + ROOM_LATER);
         }
     }

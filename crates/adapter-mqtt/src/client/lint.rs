@@ -130,6 +130,7 @@ fn bounds(config: &ClientConfig, lints: &mut Vec<Lint>) {
     }
     for (key, too_little) in [
         ("max_inflight", config.max_inflight == 0),
+        ("buffer_bytes", config.buffer_bytes.get() == 0),
         ("connect_timeout", seconds(config.connect_timeout) == 0),
         ("confirm_timeout", seconds(config.confirm_timeout) == 0),
     ] {
@@ -166,6 +167,7 @@ mod tests {
             ("keep_alive = '4s'", Some("keep_alive")),
             ("keep_alive = '20h'", Some("keep_alive")),
             ("max_inflight = 0", Some("max_inflight")),
+            ("buffer_bytes = '0B'", Some("buffer_bytes")),
             ("client_id = ''", Some("client_id")),
             ("max_packet_bytes = '10B'", Some("max_packet_bytes")),
             ("password = 'x'", Some("password")),

@@ -7,6 +7,7 @@
 //!   and the gateway decides when new ones are made. The gateway's queues are the truth about what
 //!   has been sent.
 
+mod arrivals;
 mod config;
 mod error;
 mod inbound;
@@ -37,6 +38,7 @@ pub use self::config::{
 #[cfg(feature = "testing")]
 pub(crate) use self::outbound::message;
 use self::{
+    arrivals::Room,
     error::Broken,
     link::Link,
     options::{Peer, Purpose},
@@ -203,7 +205,11 @@ async fn source(
         return Ok(None);
     }
     let (handle, wire, _) = open(config, peer, context, Purpose::Source).await?;
-    let room = (usize::from(config.max_inflight), config.buffer_messages);
+    let room = Room {
+        reserved: usize::from(config.max_inflight),
+        messages: config.buffer_messages,
+        bytes: config.buffer_bytes,
+    };
     let (inbound, driver, answer) = inbound::new((handle, wire), filters, room, context, link);
     context.tasks.spawn(driver.run());
     // What the broker has queued may come before its answer and fill the window, so the answer is

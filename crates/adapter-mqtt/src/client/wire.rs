@@ -9,6 +9,7 @@
 //! - After an error, a wire is not used again: the library would reconnect at once, without a
 //!   pause, and forget what is not acknowledged.
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use rumqttc::{
     Event as EventV4, Outgoing as Out, Packet as PacketV4, Publish as PublishV4, SubscribeFilter,
@@ -22,6 +23,7 @@ use rumqttc::{
         },
     },
 };
+use transload_adapter::detached;
 use transload_envelope::{Text, Timestamp};
 
 use super::error::{self, Broken};
@@ -308,7 +310,7 @@ fn answer(reason: PubAckReason) -> Answer {
 fn received_v4(publish: PublishV4) -> Step {
     let message = Message {
         topic: publish.topic.into(),
-        payload: publish.payload,
+        payload: detached(publish.payload),
         qos: QoS::from_bits(publish.qos as u8).unwrap_or_default(),
         retain: publish.retain,
         expires_at: None,
@@ -324,12 +326,12 @@ fn received_v5(publish: PublishV5) -> Step {
         utf8_payload: sent.payload_format_indicator == Some(1),
         content_type: sent.content_type.map(Text::from),
         response_topic: sent.response_topic.map(Text::from),
-        correlation: sent.correlation_data,
+        correlation: sent.correlation_data.map(|data| Bytes::copy_from_slice(&data)),
         user: sent.user_properties.into_iter().map(|(n, v)| (n.into(), v.into())).collect(),
     };
     let message = Message {
         topic: String::from_utf8_lossy(&publish.topic).into_owned().into(),
-        payload: publish.payload,
+        payload: detached(publish.payload),
         qos: QoS::from_bits(publish.qos as u8).unwrap_or_default(),
         retain: publish.retain,
         expires_at: lifetime.map(|lifetime| Timestamp::now().after(lifetime)),

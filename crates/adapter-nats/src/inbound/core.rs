@@ -15,7 +15,7 @@ use std::{
 use async_nats::{Message, Subscriber};
 use futures_util::{Stream, StreamExt, stream::SelectAll};
 use tokio::sync::mpsc;
-use transload_adapter::{ConnectError, Context, Tag};
+use transload_adapter::{ConnectError, Context, Tag, detached};
 use transload_envelope::{Envelope, Origin, Text, Timestamp};
 
 use super::{Arrival, REPLY_ATTRIBUTE, Shared};
@@ -169,7 +169,7 @@ impl Pump {
         let size = envelope.size();
         let before = waiting.fetch_add(size, Ordering::Relaxed);
         let fits = before.saturating_add(size) <= shared.config.buffer_bytes.as_usize();
-        if !fits || queue.try_send(Arrival { tag: CORE, envelope }).is_err() {
+        if !fits || queue.try_send(Arrival { tag: CORE, envelope, _room: None }).is_err() {
             waiting.fetch_sub(size, Ordering::Relaxed);
             shared.link.count_dropped(1);
         }
@@ -211,7 +211,7 @@ pub(crate) fn envelope(
     if let Some(reply) = message.reply.as_ref().filter(|_| incoming.properties.reply_to.is_some()) {
         origin = origin.with(REPLY_ATTRIBUTE, Text::from(reply.as_str()));
     }
-    let mut envelope = Envelope::identified(incoming.id, origin, message.payload)
+    let mut envelope = Envelope::identified(incoming.id, origin, detached(message.payload))
         .with_properties(incoming.properties);
     envelope.headers = incoming.headers;
     envelope.hops = incoming.hops;

@@ -36,6 +36,8 @@ pub(crate) const REPLY_ATTRIBUTE: &str = "reply";
 struct Arrival {
     tag: Tag,
     envelope: Envelope,
+    /// What it takes of the bytes that may wait to be received; nothing if it is small.
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 /// What all tasks of one connection share.

@@ -3,7 +3,7 @@
 //! The adapter asks for messages itself instead of using the client's endless streams, which ask
 //! ahead of what is taken: what waits in the client's buffer would run out of its `ack_wait` unseen.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_nats::{
     Message, StatusCode, Subject, Subscriber,
@@ -18,10 +18,10 @@ use async_nats::{
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::{
-    sync::mpsc,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::{Instant, timeout_at},
 };
-use transload_adapter::{ConnectError, Settlement};
+use transload_adapter::{ConnectError, Settlement, detached};
 use transload_envelope::{Envelope, MessageId, Origin, Text, Timestamp};
 
 use super::{Arrival, Shared, ledger};
@@ -36,8 +36,12 @@ const PULL_EXPIRES: Duration = Duration::from_secs(20);
 /// How long after that it may take to say that it has closed it.
 const PULL_GRACE: Duration = Duration::from_secs(5);
 
-/// How many bytes are asked for at once. A message that is larger comes alone.
-const PULL_BYTES: usize = 16 * 1024 * 1024;
+/// How many bytes are asked for at once. A message that is larger comes alone. Twice as many may
+/// wait in the adapter.
+const PULL_BYTES: u32 = 4 * 1024 * 1024;
+
+/// Shorter messages do not count among them: there are too few of them to matter.
+const COUNTED_BYTES_MIN: u32 = 4 * 1024;
 
 /// Reads one durable consumer.
 pub(super) struct Puller {
@@ -50,6 +54,8 @@ pub(super) struct Puller {
     inbox: String,
     questions: u64,
     messages: Subscriber,
+    /// One permit for each byte that may wait in the adapter.
+    bytes: Arc<Semaphore>,
     name: String,
     batch: usize,
     ack_wait: Duration,
@@ -99,6 +105,7 @@ impl Puller {
             inbox,
             questions: 0,
             messages,
+            bytes: Arc::new(Semaphore::new(2 * PULL_BYTES as usize)),
             name,
             batch,
             ack_wait,
@@ -112,7 +119,8 @@ impl Puller {
 
     /// Reads until the adapter is to stop or the connection is lost.
     pub(super) async fn run(mut self, shared: Shared, queue: mpsc::Sender<Arrival>) {
-        let mut limit = (self.batch, PULL_BYTES);
+        let most = (self.batch, PULL_BYTES as usize);
+        let mut limit = most;
         loop {
             let next = tokio::select! {
                 next = self.pull(limit, &shared, &queue) => next,
@@ -120,7 +128,7 @@ impl Puller {
                 () = shared.link.lost() => return,
             };
             limit = match next {
-                Ok(Pulled::Again) => (self.batch, PULL_BYTES),
+                Ok(Pulled::Again) => most,
                 Ok(Pulled::TooLarge) => (1, 0),
                 Ok(Pulled::Enough) => break,
                 Err(reason) => {
@@ -141,6 +149,8 @@ impl Puller {
         queue: &mpsc::Sender<Arrival>,
     ) -> Result<Pulled, String> {
         let Ok(room) = queue.reserve_many(batch).await else { return Ok(Pulled::Enough) };
+        let bytes = Arc::clone(&self.bytes).acquire_many_owned(PULL_BYTES).await;
+        let Ok(mut bytes) = bytes else { return Ok(Pulled::Enough) };
         let ask =
             BatchConfig { batch, expires: Some(PULL_EXPIRES), max_bytes, ..BatchConfig::default() };
         self.questions += 1;
@@ -161,19 +171,25 @@ impl Puller {
                     Status::Ended(how) => return Ok(how),
                 }
             };
-            if let Some(arrival) = self.arrival(shared, message) {
+            if let Some(arrival) = self.arrival(shared, message, &mut bytes) {
                 place.send(arrival);
             }
         }
         Ok(Pulled::Again)
     }
 
-    fn arrival(&mut self, shared: &Shared, message: Message) -> Option<Arrival> {
+    fn arrival(
+        &mut self,
+        shared: &Shared,
+        message: Message,
+        bytes: &mut OwnedSemaphorePermit,
+    ) -> Option<Arrival> {
         let reply = message.reply.clone()?;
         let message = jetstream::Message { message, context: self.jetstream.take()? };
         let envelope = envelope(shared, &message);
         self.jetstream = Some(message.context);
-        Some(Arrival { tag: shared.ledger.enter(reply, self.ack_wait), envelope })
+        let room = occupied(bytes, envelope.payload.len());
+        Some(Arrival { tag: shared.ledger.enter(reply, self.ack_wait), envelope, _room: room })
     }
 
     /// Gives back what the server has sent and nobody will take.
@@ -223,6 +239,17 @@ fn status(message: &Message) -> Result<Status, String> {
         StatusCode::NO_RESPONDERS => Err("nobody answers for it any more".to_owned()),
         other => Err(format!("the server says {other} {description}")),
     }
+}
+
+/// What a message takes of the bytes that were asked for.
+fn occupied(
+    bytes: &mut OwnedSemaphorePermit,
+    payload_bytes: usize,
+) -> Option<OwnedSemaphorePermit> {
+    if payload_bytes < COUNTED_BYTES_MIN as usize {
+        return None;
+    }
+    bytes.split(payload_bytes.min(bytes.num_permits()))
 }
 
 /// One filter is understood by every server, several only since 2.10: an older one would ignore
@@ -286,7 +313,7 @@ fn envelope(shared: &Shared, message: &jetstream::Message) -> Envelope {
             .with("redelivered", info.delivered.saturating_sub(1))
             .with("published_ms", published.unix_ms);
     }
-    let mut envelope = Envelope::identified(id, origin, message.payload.clone())
+    let mut envelope = Envelope::identified(id, origin, detached(message.payload.clone()))
         .with_properties(incoming.properties);
     envelope.headers = incoming.headers;
     envelope.hops = incoming.hops;

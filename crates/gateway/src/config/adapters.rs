@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value as Json};
 use toml::de::{DeTable, DeValue};
-use transload_adapter::{Kind, Prepared, SelectError};
+use transload_adapter::{Kind, Prepared, SelectError, units::ByteSize};
 
 use super::{
     check::Check,
@@ -23,10 +23,12 @@ use super::{
 
 /// How many messages from an adapter may be unsettled where the file does not say.
 pub(super) const MAX_UNSETTLED_DEFAULT: usize = 1_000;
+pub(super) const MAX_UNSETTLED_BYTES_DEFAULT: ByteSize = ByteSize::from_mib(8);
 /// How long the name of an adapter or a route may be, in bytes.
 pub(super) const NAME_BYTES_MAX: usize = 128;
 /// The keys that every adapter has.
-const COMMON_KEYS: [&str; 4] = ["kind", "max_unsettled", "deduplicate", "unrouted"];
+const COMMON_KEYS: [&str; 5] =
+    ["kind", "max_unsettled", "max_unsettled_bytes", "deduplicate", "unrouted"];
 
 /// An adapter as far as it could be read.
 #[derive(Debug)]
@@ -37,6 +39,7 @@ pub(super) struct Declared<'a> {
     /// Its role, if that is known.
     pub(super) kind: Option<RoleOf<'a>>,
     pub(super) credits: usize,
+    pub(super) unsettled_bytes: ByteSize,
     pub(super) deduplicate: Option<Deduplicate>,
     /// Of the settings that are the adapter's own.
     pub(super) fingerprint: Fingerprint,
@@ -131,6 +134,7 @@ impl<'a> Check<'a> {
             place,
             kind: None,
             credits: MAX_UNSETTLED_DEFAULT,
+            unsettled_bytes: MAX_UNSETTLED_BYTES_DEFAULT,
             deduplicate: None,
             fingerprint: Fingerprint::default(),
             unrouted: None,
@@ -146,6 +150,7 @@ impl<'a> Check<'a> {
             }
         };
         declared.credits = self.max_unsettled(file, table.get_mut());
+        declared.unsettled_bytes = self.max_unsettled_bytes(file, table.get_mut());
         declared.deduplicate = self.deduplicate(file, table.get_mut());
         declared.unrouted = self.unrouted(file, table.get_mut());
         let Some(role) = self.role(file, &declared, &mut table) else { return declared };
@@ -183,6 +188,19 @@ impl<'a> Check<'a> {
                 MAX_UNSETTLED_DEFAULT
             }
         }
+    }
+
+    fn max_unsettled_bytes(&mut self, file: FileId, table: &mut DeTable<'a>) -> ByteSize {
+        let default = MAX_UNSETTLED_BYTES_DEFAULT;
+        let Some(value) = table.remove("max_unsettled_bytes") else { return default };
+        let wrong = match value.get_ref().as_str().map(str::parse::<ByteSize>) {
+            Some(Ok(size)) if size.get() > 0 => return size,
+            Some(Ok(_)) => "expected at least one byte".to_owned(),
+            Some(Err(error)) => error.to_string(),
+            None => format!("expected a size such as \"{default}\""),
+        };
+        self.report(Finding::error(Place { file, span: value.span() }, wrong));
+        default
     }
 
     fn unrouted(&mut self, file: FileId, table: &mut DeTable<'a>) -> Option<Unrouted> {

@@ -317,6 +317,7 @@ fn instance(declared: Declared<'_>, unrouted: Unrouted) -> Option<AdapterInstanc
         name: declared.name.into(),
         kind: declared.kind?.0.kind(),
         credits: declared.credits,
+        unsettled_bytes: declared.unsettled_bytes,
         deduplicate: declared.deduplicate,
         fingerprint: declared.fingerprint,
         unrouted: declared.unrouted.unwrap_or(unrouted),

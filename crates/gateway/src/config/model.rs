@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
-use transload_adapter::{Prepared, PreparedTarget, Secret, store::QueueSettings};
+use transload_adapter::{Prepared, PreparedTarget, Secret, store::QueueSettings, units::ByteSize};
 use transload_delivery::dead_letters::Bounds;
 use transload_envelope::Text;
 use transload_routing::{Pattern, Shape, Template, When};
@@ -109,6 +109,8 @@ pub struct AdapterInstance {
     pub kind: &'static str,
     /// How many messages from it may be unsettled.
     pub credits: usize,
+    /// How many bytes of payload the messages may have together that are from it and unsettled.
+    pub unsettled_bytes: ByteSize,
     /// How messages that were accepted before are recognized, if they are to be.
     pub deduplicate: Option<Deduplicate>,
     /// Stands for its settings, so that a change can be told.

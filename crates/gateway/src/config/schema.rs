@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use transload_adapter::{Kind, Registry};
 
 use super::{
-    adapters::MAX_UNSETTLED_DEFAULT,
+    adapters::{MAX_UNSETTLED_BYTES_DEFAULT, MAX_UNSETTLED_DEFAULT},
     rule_tests::{ExpectationKeys, TestKeys},
     schema_view::generator,
     settings::{DeduplicateKeys, GatewayKeys, RouteKeys, TelemetryKeys},
@@ -202,6 +202,14 @@ fn add_common_keys(kind: &dyn Kind, keys: &mut Map<String, Value>) {
             bound, it takes in no more.",
     });
     keys.insert("max_unsettled".to_owned(), max_unsettled);
+    let max_unsettled_bytes = json!({
+        "$ref": "#/$defs/ByteSize",
+        "default": MAX_UNSETTLED_BYTES_DEFAULT,
+        "description": "How many bytes the payloads of these messages may have together, as far as \
+            they are of 16 KiB or more; at this bound, no more are taken in. A larger message goes \
+            alone.",
+    });
+    keys.insert("max_unsettled_bytes".to_owned(), max_unsettled_bytes);
     let deduplicate = json!({
         "$ref": "#/$defs/Deduplicate",
         "description": "How messages that were accepted before are recognized; they are \

@@ -45,6 +45,7 @@ fn adapters(configuration: &Configuration) -> Value {
             "kind": adapter.kind,
             "at": adapter.prepared.describe(),
             "max_unsettled": adapter.credits,
+            "max_unsettled_bytes": adapter.unsettled_bytes.to_string(),
             "settings": adapter.shown,
         })
     });

@@ -17,7 +17,9 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
-use transload_adapter::{ConnectError, Context, Interest, Prepared, UpdateSender, updates};
+use transload_adapter::{
+    ConnectError, Context, Interest, Prepared, UpdateSender, units::ByteSize, updates,
+};
 use transload_delivery::worker::{LinkSender, link};
 use transload_envelope::Text;
 
@@ -28,6 +30,7 @@ use crate::{
     destination::Way,
     dispatch::Dispatcher,
     requests::Requests,
+    unsettled::UnsettledBytes,
 };
 
 /// How often is looked whether everything in flight is settled.
@@ -65,6 +68,7 @@ pub(super) struct Instance {
 struct Mark {
     settings: Fingerprint,
     credits: usize,
+    unsettled_bytes: ByteSize,
     deduplicate: Option<Deduplicate>,
 }
 
@@ -137,6 +141,7 @@ impl Fresh {
             dispatcher: Dispatcher {
                 adapter_name: name.clone(),
                 source_refuses: prepared.source().refuses,
+                unsettled: UnsettledBytes::new(instance.mark.unsettled_bytes),
                 shared: Arc::clone(&site.shared),
                 metrics: figures.clone(),
                 requests: Requests {
@@ -197,6 +202,7 @@ impl Mark {
         Self {
             settings: adapter.fingerprint,
             credits: adapter.credits,
+            unsettled_bytes: adapter.unsettled_bytes,
             deduplicate: adapter.deduplicate.clone(),
         }
     }

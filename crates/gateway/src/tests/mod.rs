@@ -16,6 +16,7 @@ mod rules;
 mod shaping;
 mod stopping;
 mod trouble;
+mod unsettled;
 
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -52,18 +53,28 @@ fn text(source: &Script, target: &Script, data: &TempDir, rest: &str) -> String 
 
 /// Reads a configuration with the two peers and these routes.
 fn configuration(source: &Script, target: &Script, data: &TempDir, rest: &str) -> Configuration {
-    let text = text(source, target, data, rest);
+    read(&text(source, target, data, rest))
+}
+
+fn read(text: &str) -> Configuration {
     let registry = Registry::default().with::<Fake>();
-    let loaded = load_text("adapters.toml", &text, &|_| None, &registry);
+    let loaded = load_text("adapters.toml", text, &|_| None, &registry);
     loaded.configuration.unwrap_or_else(|| panic!("{:#?}\n{text}", loaded.report.findings))
 }
 
 impl Between {
-    #[expect(clippy::disallowed_methods, reason = "the task is joined by `stop`")]
     fn start(rest: &str) -> Self {
+        Self::with_source("", rest)
+    }
+
+    /// The same with more keys of the source.
+    #[expect(clippy::disallowed_methods, reason = "the task is joined by `stop`")]
+    fn with_source(keys: &str, rest: &str) -> Self {
         let (source, target) = (Script::new(), Script::new());
         let data = tempfile::tempdir().unwrap();
-        let configuration = configuration(&source, &target, &data, rest);
+        let text = text(&source, &target, &data, rest);
+        let table = "[adapters.source]\n";
+        let configuration = read(&text.replacen(table, &format!("{table}{keys}\n"), 1));
         let stop = CancellationToken::new();
         let running = tokio::spawn(run(configuration, stop.clone()));
         Self { source, target, stop, running, _data: data }

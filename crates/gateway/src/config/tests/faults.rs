@@ -93,6 +93,8 @@ fn adapters() {
     );
     one("max_unsettled = 0\n", "7:17 expected an integer of at least 1");
     one("max_unsettled = \"5\"\n", "7:17 expected an integer of at least 1");
+    one("max_unsettled_bytes = \"0B\"\n", "7:23 expected at least one byte");
+    one("max_unsettled_bytes = 5\n", "7:23 expected a size such as \"8MiB\"");
     one("max_unsetled = 5\n", "7:1 unknown key `max_unsetled` -> did you mean `max_unsettled`?");
     one(
         "deduplicate = \"id\"\n",

@@ -1,6 +1,6 @@
 use std::{fmt::Write as _, fs, time::Duration};
 
-use transload_adapter::store::Storage;
+use transload_adapter::{store::Storage, units::ByteSize};
 
 use super::{ADAPTERS, check, environment, findings, registry};
 use crate::config::{
@@ -36,7 +36,7 @@ fn everything_has_a_default() {
 #[test]
 fn every_key_is_read() {
     let configuration = read(
-        "max_unsettled = 7\n\
+        "max_unsettled = 7\nmax_unsettled_bytes = \"3MiB\"\n\
          deduplicate = { window = \"2m\", max_ids = 9, by = \"header:Key\" }\n[gateway]\ndata_dir = \"d\"\nadmin = \"127.0.0.1:9640\"\n\
          drain_timeout = \"1m\"\nmax_disk_bytes = \"1GiB\"\n\
          dead_letters = { max_messages = 4, max_bytes = \"2KiB\", max_age = \"3d\" }\n[[route]]\nname = \"r\"\n\
@@ -48,6 +48,7 @@ fn every_key_is_read() {
          { adapter = \"broker\", exchange = \"e\", routing_key = \"k\" }]\n",
     );
     assert_eq!(configuration.adapters[1].credits, 7);
+    assert_eq!(configuration.adapters[1].unsettled_bytes, ByteSize::from_mib(3));
     assert_eq!(
         configuration.adapters[1].deduplicate,
         Some(Deduplicate {
@@ -201,6 +202,7 @@ fn the_schema_documents_every_key() {
         "include",
         "kind",
         "max_unsettled",
+        "max_unsettled_bytes",
         "dead_letters",
         "deduplicate",
         "window",
