@@ -221,7 +221,7 @@ fn configuration(
         // The load is faster than its own subscriber, and would be refused at the usual bound.
         return format!(
             "[adapters.source]\nkind = \"mqtt\"\nlisten = \"127.0.0.1:{listener}\"\n\
-             max_queued_messages = 1000000\nmax_queued_bytes = \"256MiB\"\n"
+             max_queued_messages = 1000000\nmax_queued_bytes = \"512MiB\"\n"
         );
     }
     let from = adapter(path.from, listener, source)

@@ -36,10 +36,10 @@ struct Arguments {
     #[arg(long)]
     only: Vec<String>,
     /// How many messages a run sends as fast as it goes.
-    #[arg(long, default_value_t = 200_000)]
+    #[arg(long, default_value_t = 100_000)]
     messages: u32,
     /// How long a run at a fixed rate takes, in seconds.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 10)]
     seconds: u32,
     /// The fixed rate, in messages a second; 0 leaves these runs out.
     #[arg(long, default_value_t = 2_000)]
@@ -47,10 +47,12 @@ struct Arguments {
     /// How many connections send. Default: 64 for HTTP, 4 for MQTT, 2 for AMQP and NATS.
     #[arg(long)]
     connections: Option<u16>,
-    /// Lengths of the payloads in bytes.
+    /// Lengths of the payloads in bytes. The first is measured as often as `--repeat` says and at the
+    /// fixed rate, the others once and as fast as they go.
     #[arg(long, value_delimiter = ',', default_values_t = [256, 64, 4_096, 65_536])]
     bytes: Vec<usize>,
-    /// How many times each run is made; the median is shown. Candidates take turns.
+    /// How many times the runs of the first length are made as fast as they go; the median is shown,
+    /// and candidates take turns.
     #[arg(long, default_value_t = 3)]
     repeat: u32,
     /// A few minutes: 40,000 messages, 5 seconds, 256 bytes, once.
@@ -78,18 +80,13 @@ impl Arguments {
         };
         let mut plans = Vec::new();
         for path in paths {
-            for bytes in &self.bytes {
-                for rate in [None, (self.rate > 0).then_some(self.rate)] {
-                    if rate.is_none()
-                        && plans
-                            .last()
-                            .is_some_and(|last: &Plan| last.path == path && last.bytes == *bytes)
-                    {
-                        continue;
-                    }
-                    for _ in 0..self.repeat {
-                        plans.extend(self.candidates(path, *bytes, rate));
-                    }
+            for (place, bytes) in self.bytes.iter().enumerate() {
+                let first = place == 0;
+                for _ in 0..if first { self.repeat } else { 1 } {
+                    plans.extend(self.candidates(path, *bytes, None));
+                }
+                if first && self.rate > 0 {
+                    plans.extend(self.candidates(path, *bytes, Some(self.rate)));
                 }
             }
         }
@@ -161,11 +158,13 @@ async fn measure(plans: &[Plan], json: Option<&std::path::Path>) -> ExitCode {
                 .unwrap_or_default()
         );
         report.runs.push(done);
+        // After each run, so that an hour that is cut short is not lost.
+        if let Some(path) = json {
+            let text = format!("{:#}\n", report.to_json());
+            std::fs::write(path, text).expect("the file can be written");
+        }
     }
     println!("{report}");
-    if let Some(path) = json {
-        std::fs::write(path, format!("{:#}\n", report.to_json())).expect("the file can be written");
-    }
     let ours = |run: &&Run| matches!(run.plan.candidate, Candidate::Transload(_));
     let good = |run: &Run| run.failure.is_none() && run.lost == 0;
     if report.runs.iter().filter(ours).all(good) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
