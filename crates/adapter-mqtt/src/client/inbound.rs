@@ -35,6 +35,9 @@ const UNACKNOWLEDGED: Tag = Tag(0);
 /// How many settlements are applied at once.
 const RUN_MAX: usize = 256;
 
+/// How many acknowledgements may wait for the library to send them.
+const ACKNOWLEDGEMENTS_MAX: usize = 1024 * 1024;
+
 /// How long to wait for room when a released message finds none.
 const ROOM_LATER: Duration = Duration::from_millis(50);
 
@@ -176,6 +179,10 @@ impl Driver {
                 }
                 continue;
             }
+            send_acknowledgements(&self.handle, &mut self.unsettled)?;
+            if self.queue.is_none() && self.unsettled.nothing_open() {
+                return self.say_goodbye().await;
+            }
             let step = self.next_step(&mut run).await?;
             let Some(step) = step else { return self.say_goodbye().await };
             match step? {
@@ -307,10 +314,22 @@ fn acknowledge(
     for settled in run.drain(..) {
         unsettled.settle(settled.tag, &settled.settlement, now);
     }
+    send_acknowledgements(handle, unsettled)
+}
+
+/// Sends the acknowledgements whose turn it is, as far as the library has room for them: it sends
+/// one for up to ten messages that it reads, and some brokers (mosquitto 2.0.11) send two messages
+/// for one acknowledgement, whatever the receive maximum.
+fn send_acknowledgements(handle: &Handle, unsettled: &mut Unsettled) -> Result<(), Broken> {
     while let Some(packet_id) = unsettled.next_acknowledgement() {
         if !handle.acknowledge(packet_id) {
-            return Err(Broken::Lost("the client takes no acknowledgement".to_owned()));
+            break;
         }
+        unsettled.acknowledged();
+    }
+    if unsettled.due_len() > ACKNOWLEDGEMENTS_MAX {
+        let reason = "the broker sends much more than it takes acknowledgements";
+        return Err(Broken::Lost(reason.to_owned()));
     }
     Ok(())
 }
@@ -323,5 +342,38 @@ fn offer_again(unsettled: &mut Unsettled, queue: Option<&Arrivals>) {
         if queue.offer(tag, envelope).is_some() {
             unsettled.put_off(tag, now + ROOM_LATER);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use transload_adapter::Settlement;
+
+    use super::*;
+    use crate::client::wire::{Options, REQUESTS_MAX};
+
+    fn settle_more(unsettled: &mut Unsettled, count: usize) {
+        let envelope = Envelope::new(Origin::new("a", "mqtt", "t"), "x");
+        for number in 0..count {
+            let packet_id = u16::try_from(number % 65_535 + 1).unwrap();
+            let tag = unsettled.enter(packet_id, envelope.clone());
+            unsettled.settle(tag, &Settlement::Accepted, Instant::now());
+            unsettled.next_acknowledgement();
+        }
+    }
+
+    #[test]
+    fn acknowledgements_that_the_library_has_no_room_for_wait() {
+        let options = rumqttc::v5::MqttOptions::new("a", "127.0.0.1", 1);
+        // It is never polled, so it sends nothing.
+        let (handle, wire) = Options::V5(Box::new(options)).wire();
+        let mut unsettled = Unsettled::default();
+        settle_more(&mut unsettled, REQUESTS_MAX + 7);
+        assert!(send_acknowledgements(&handle, &mut unsettled).is_ok());
+        assert_eq!(unsettled.due_len(), 7);
+        assert_eq!(unsettled.next_acknowledgement(), Some(1), "the first that found no room");
+        settle_more(&mut unsettled, ACKNOWLEDGEMENTS_MAX);
+        assert!(send_acknowledgements(&handle, &mut unsettled).is_err(), "there is a bound");
+        drop(wire);
     }
 }

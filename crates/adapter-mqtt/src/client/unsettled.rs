@@ -14,6 +14,8 @@ pub(super) struct Unsettled {
     entries: VecDeque<Entry>,
     /// The released ones by their time, since thousands may be open and few released.
     released: BTreeSet<(Instant, Tag)>,
+    /// What is to be acknowledged, in order, without what was in it.
+    due: VecDeque<u16>,
 }
 
 #[derive(Debug)]
@@ -68,13 +70,25 @@ impl Unsettled {
         self.set(tag, state);
     }
 
-    /// Takes the first message out if it can be acknowledged.
+    /// What is to be acknowledged next; it stays until it has been.
     pub(super) fn next_acknowledgement(&mut self) -> Option<u16> {
-        let first = self.entries.front().filter(|entry| entry.state == State::Done)?;
-        let packet_id = first.packet_id;
-        self.entries.pop_front();
-        self.acknowledged += 1;
-        Some(packet_id)
+        while self.entries.front().is_some_and(|entry| entry.state == State::Done)
+            && let Some(entry) = self.entries.pop_front()
+        {
+            self.acknowledged += 1;
+            self.due.push_back(entry.packet_id);
+        }
+        self.due.front().copied()
+    }
+
+    /// The first that was to be acknowledged has been.
+    pub(super) fn acknowledged(&mut self) {
+        self.due.pop_front();
+    }
+
+    /// How many acknowledgements wait.
+    pub(super) fn due_len(&self) -> usize {
+        self.due.len()
     }
 
     /// When the first released message is to be handed over again.
@@ -102,9 +116,9 @@ impl Unsettled {
         self.set(tag, State::Released { at });
     }
 
-    /// Whether nobody holds a receipt any more.
+    /// Whether nobody holds a receipt any more, and everything is acknowledged that can be.
     pub(super) fn nothing_open(&self) -> bool {
-        self.entries.iter().all(|entry| entry.state != State::Open)
+        self.due.is_empty() && self.entries.iter().all(|entry| entry.state != State::Open)
     }
 }
 
@@ -116,6 +130,12 @@ mod tests {
 
     use super::*;
 
+    fn next(unsettled: &mut Unsettled) -> Option<u16> {
+        let next = unsettled.next_acknowledgement();
+        unsettled.acknowledged();
+        next
+    }
+
     fn envelope() -> Envelope {
         Envelope::new(Origin::new("a", "mqtt", "t"), "x")
     }
@@ -126,16 +146,31 @@ mod tests {
         let mut unsettled = Unsettled::default();
         let tags: Vec<_> = [7, 8, 9].map(|id| unsettled.enter(id, envelope())).into();
         unsettled.settle(tags[2], &Settlement::Accepted, now);
-        assert_eq!(unsettled.next_acknowledgement(), None);
+        assert_eq!(next(&mut unsettled), None);
         unsettled.settle(tags[0], &Settlement::Accepted, now);
-        assert_eq!(unsettled.next_acknowledgement(), Some(7));
-        assert_eq!(unsettled.next_acknowledgement(), None);
+        assert_eq!(next(&mut unsettled), Some(7));
+        assert_eq!(next(&mut unsettled), None);
         unsettled.settle(tags[1], &Settlement::Accepted, now);
-        let rest: Vec<_> = std::iter::from_fn(|| unsettled.next_acknowledgement()).collect();
+        let rest: Vec<_> = std::iter::from_fn(|| next(&mut unsettled)).collect();
         assert_eq!(rest, [8, 9]);
         // A late settlement of a message that is gone changes nothing.
         unsettled.settle(tags[0], &Settlement::RELEASED, now);
         assert_eq!(unsettled.next_due(), None);
+    }
+
+    #[test]
+    fn what_finds_no_room_is_acknowledged_later() {
+        let now = Instant::now();
+        let mut unsettled = Unsettled::default();
+        for id in [7, 8] {
+            let tag = unsettled.enter(id, envelope());
+            unsettled.settle(tag, &Settlement::Accepted, now);
+        }
+        assert_eq!(unsettled.next_acknowledgement(), Some(7));
+        assert_eq!((unsettled.due_len(), unsettled.nothing_open()), (2, false));
+        assert_eq!(unsettled.next_acknowledgement(), Some(7), "nobody has acknowledged it");
+        assert_eq!([next(&mut unsettled), next(&mut unsettled)], [Some(7), Some(8)]);
+        assert_eq!((unsettled.due_len(), unsettled.nothing_open()), (0, true));
     }
 
     #[test]
@@ -146,13 +181,13 @@ mod tests {
         let after = Duration::from_secs(1);
         unsettled.settle(first, &Settlement::Released { after }, now);
         unsettled.settle(second, &Settlement::Accepted, now);
-        assert_eq!(unsettled.next_acknowledgement(), None);
+        assert_eq!(next(&mut unsettled), None);
         assert_eq!(unsettled.next_due(), Some(now + after));
         assert!(unsettled.due(now).is_empty());
         let again = unsettled.due(now + after);
         assert_eq!(again.iter().map(|(tag, _)| *tag).collect::<Vec<_>>(), [first]);
         unsettled.settle(first, &Settlement::Accepted, now);
-        assert_eq!(unsettled.next_acknowledgement(), Some(1));
-        assert_eq!(unsettled.next_acknowledgement(), Some(2));
+        assert_eq!(next(&mut unsettled), Some(1));
+        assert_eq!(next(&mut unsettled), Some(2));
     }
 }

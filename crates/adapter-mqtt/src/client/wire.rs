@@ -34,7 +34,7 @@ use crate::{
 
 /// How many requests may wait for the library to take them: as many as there are packet ids, so
 /// that an acknowledgement always finds room.
-const REQUESTS_MAX: usize = u16::MAX as usize;
+pub(super) const REQUESTS_MAX: usize = u16::MAX as usize;
 
 /// One connection.
 pub(super) enum Wire {
