@@ -20,6 +20,7 @@ mod payload;
 mod receipt;
 mod registry;
 mod request;
+mod room;
 mod secret;
 mod settlement;
 pub mod store;
@@ -47,6 +48,7 @@ pub use self::{
         AnyEndpoints, AnyOutbound, AnyTarget, Kind, Prepared, PreparedTarget, Registry, SelectError,
     },
     request::{Replies, RequestError, Waiters, Waiting},
+    room::{ByteRoom, Occupied},
     secret::Secret,
     settlement::{Refusal, Settlement},
 };

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use crate::Settlement;
+use crate::{Occupied, Settlement};
 
 /// Identifies one unsettled delivery inside one inbound endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,7 +27,7 @@ pub struct Settled {
 
 /// What a delivery takes of the bounds on what is unsettled, until this is dropped: its credit, and
 /// the room that its payload occupies.
-type Held = [Option<OwnedSemaphorePermit>; 2];
+type Held = (Option<OwnedSemaphorePermit>, Occupied);
 
 /// The receipts' end of a settlement channel.
 #[derive(Clone, Debug)]
@@ -61,19 +61,19 @@ pub struct Receipt {
 impl Receipt {
     /// Issues a receipt; `credit` is returned when the endpoint has applied the settlement.
     pub fn new(tag: Tag, credit: OwnedSemaphorePermit, settle: SettlementSender) -> Self {
-        Self { tag, open: Some((settle, [Some(credit), None])) }
+        Self { tag, open: Some((settle, (Some(credit), Occupied::default()))) }
     }
 
     /// Issues a receipt whose bound is kept by the endpoint itself, in another way than by credits
     /// (such as the receive maximum of a connection).
     pub fn without_credit(tag: Tag, settle: SettlementSender) -> Self {
-        Self { tag, open: Some((settle, [None, None])) }
+        Self { tag, open: Some((settle, (None, Occupied::default()))) }
     }
 
     /// Takes the room that the message occupies, which is given back as the credit is.
-    pub fn occupy(&mut self, room: OwnedSemaphorePermit) {
-        if let Some((_, [_, occupied])) = &mut self.open {
-            *occupied = Some(room);
+    pub fn occupy(&mut self, room: Occupied) {
+        if let Some((_, (_, occupied))) = &mut self.open {
+            *occupied = room;
         }
     }
 

@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use transload_adapter::{
-    Delivery, Inbound, Receipt, ReceiveError, Refusal, Settlement, Share,
+    ByteRoom, Delivery, Inbound, Receipt, ReceiveError, Refusal, Settlement, Share,
     store::{Append, AppendTo, StoreError},
 };
 use transload_delivery::{backoff::Backoff, dead_letters::DeadLetter};
@@ -26,8 +26,7 @@ use crate::{
     requests::{Question, Requests},
     routing::{Routing, Shared},
     telemetry::{Passing, Telemetry},
-    trace,
-    unsettled::{self, UnsettledBytes},
+    trace, unsettled,
 };
 
 /// How many deliveries are taken from a source at once.
@@ -46,7 +45,7 @@ pub(crate) struct Dispatcher {
     /// The source can be told at once that there is no room.
     pub(crate) source_refuses: bool,
     /// How many bytes may be unsettled.
-    pub(crate) unsettled: UnsettledBytes,
+    pub(crate) unsettled: ByteRoom,
     pub(crate) shared: Arc<Shared>,
     pub(crate) metrics: AdapterMetrics,
     /// Asks for replies.
@@ -137,9 +136,7 @@ impl Dispatcher {
         let mut rules = self.rules();
         let mut appends = Vec::with_capacity(batch.len());
         for Delivery { envelope, mut receipt } in batch.drain(..) {
-            if let Some(bytes) = self.unsettled.occupied(envelope.payload.len()) {
-                self.occupy(&mut receipt, bytes, &mut appends).await?;
-            }
+            self.occupy(&mut receipt, envelope.payload.len(), &mut appends).await?;
             let Some((envelope, receipt)) = self.admit(envelope, receipt, passing) else {
                 continue;
             };
@@ -183,24 +180,22 @@ impl Dispatcher {
         Rules { adapter: routing.adapter(&self.adapter_name), routing }
     }
 
-    /// Takes room for a large message, and waits for it where there is none.
+    /// Takes room for a message, and waits for it where there is none.
     async fn occupy(
         &self,
         receipt: &mut Receipt,
-        bytes: u32,
+        payload_bytes: usize,
         appends: &mut Vec<Append>,
     ) -> Result<(), StoreError> {
-        let mut room = self.unsettled.now(bytes);
-        if room.is_none() {
-            // What was planned before is what will give back its room.
-            self.shared.store.append(std::mem::take(appends)).await?;
-            tokio::select! {
-                () = self.abort.cancelled() => {}
-                waited = self.unsettled.wait(bytes) => room = waited,
-            }
+        if let Some(occupied) = self.unsettled.take(payload_bytes) {
+            receipt.occupy(occupied);
+            return Ok(());
         }
-        if let Some(room) = room {
-            receipt.occupy(room);
+        // What was planned before is what will give back its room.
+        self.shared.store.append(std::mem::take(appends)).await?;
+        tokio::select! {
+            () = self.abort.cancelled() => {}
+            occupied = self.unsettled.wait(payload_bytes) => receipt.occupy(occupied),
         }
         Ok(())
     }

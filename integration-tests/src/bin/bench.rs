@@ -82,7 +82,8 @@ impl Arguments {
         for path in paths {
             for (place, bytes) in self.bytes.iter().enumerate() {
                 let first = place == 0;
-                for _ in 0..if first { self.repeat } else { 1 } {
+                let repeat = if first { self.repeat } else { 1 };
+                for _ in 0..repeat {
                     plans.extend(self.candidates(path, *bytes, None));
                 }
                 if first && self.rate > 0 {

@@ -4,10 +4,8 @@
 //! room. What comes on top of them, and what may be dropped, shares the rest of the queue and a
 //! bound in bytes.
 
-use std::sync::Arc;
-
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use transload_adapter::{Tag, units::ByteSize};
+use tokio::sync::mpsc;
+use transload_adapter::{ByteRoom, Occupied, Tag, units::ByteSize};
 use transload_envelope::Envelope;
 
 /// Shorter payloads do not count among the bytes that wait: their number bounds them well enough.
@@ -15,7 +13,7 @@ const COUNTED_BYTES_MIN: usize = 4 * 1024;
 
 /// How much may wait to be received.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Room {
+pub(super) struct Limits {
     /// How many messages that must not be dropped always find room.
     pub(super) reserved: usize,
     /// How many more messages do.
@@ -30,7 +28,7 @@ pub(super) struct Arrival {
     pub(super) tag: Tag,
     pub(super) envelope: Envelope,
     /// What it takes of the bytes that may wait.
-    _occupied: Option<OwnedSemaphorePermit>,
+    _occupied: Occupied,
 }
 
 /// The reading end's way to the queue.
@@ -38,17 +36,14 @@ pub(super) struct Arrival {
 pub(super) struct Arrivals {
     queue: mpsc::Sender<Arrival>,
     reserved: usize,
-    /// One permit for each byte.
-    bytes: Arc<Semaphore>,
-    bytes_max: u32,
+    room: ByteRoom,
 }
 
 /// Makes the two ends of a queue.
-pub(super) fn arrivals(room: Room) -> (Arrivals, mpsc::Receiver<Arrival>) {
-    let (queue, receiver) = mpsc::channel(room.reserved.saturating_add(room.messages).max(1));
-    let bytes_max = u32::try_from(room.bytes.get()).unwrap_or(u32::MAX);
-    let bytes = Arc::new(Semaphore::new(bytes_max as usize));
-    (Arrivals { queue, reserved: room.reserved, bytes, bytes_max }, receiver)
+pub(super) fn arrivals(limits: Limits) -> (Arrivals, mpsc::Receiver<Arrival>) {
+    let (queue, receiver) = mpsc::channel(limits.reserved.saturating_add(limits.messages).max(1));
+    let room = ByteRoom::new(limits.bytes, COUNTED_BYTES_MIN);
+    (Arrivals { queue, reserved: limits.reserved, room }, receiver)
 }
 
 impl Arrivals {
@@ -61,7 +56,7 @@ impl Arrivals {
     /// receives any more when the other end is gone, and then it is dropped too.
     pub(super) fn offer(&self, tag: Tag, envelope: Envelope) -> Option<(Tag, Envelope)> {
         if self.waiting() < self.reserved {
-            self.send(Arrival { tag, envelope, _occupied: None })
+            self.send(Arrival { tag, envelope, _occupied: Occupied::default() })
         } else {
             self.offer_rest(tag, envelope)
         }
@@ -74,8 +69,7 @@ impl Arrivals {
             return false;
         }
         if self.waiting() >= self.reserved {
-            let bytes = self.occupied(payload_bytes).unwrap_or(0);
-            return self.bytes.acquire_many(bytes).await.is_ok();
+            drop(self.room.wait(payload_bytes).await);
         }
         true
     }
@@ -84,23 +78,11 @@ impl Arrivals {
         self.queue.max_capacity() - self.queue.capacity()
     }
 
-    /// What a message takes of the bytes; nothing if it is small.
-    fn occupied(&self, payload_bytes: usize) -> Option<u32> {
-        if payload_bytes < COUNTED_BYTES_MIN {
-            return None;
-        }
-        Some(u32::try_from(payload_bytes).map_or(self.bytes_max, |bytes| bytes.min(self.bytes_max)))
-    }
-
     fn offer_rest(&self, tag: Tag, envelope: Envelope) -> Option<(Tag, Envelope)> {
-        let occupied = match self.occupied(envelope.payload.len()) {
-            None => None,
-            Some(bytes) => match Arc::clone(&self.bytes).try_acquire_many_owned(bytes) {
-                Ok(occupied) => Some(occupied),
-                Err(_) => return Some((tag, envelope)),
-            },
-        };
-        self.send(Arrival { tag, envelope, _occupied: occupied })
+        match self.room.take(envelope.payload.len()) {
+            Some(occupied) => self.send(Arrival { tag, envelope, _occupied: occupied }),
+            None => Some((tag, envelope)),
+        }
     }
 
     fn send(&self, arrival: Arrival) -> Option<(Tag, Envelope)> {
@@ -124,7 +106,7 @@ mod tests {
     use super::*;
 
     const TAG: Tag = Tag(1);
-    const ROOM: Room = Room { reserved: 2, messages: 8, bytes: ByteSize::from_kib(16) };
+    const LIMITS: Limits = Limits { reserved: 2, messages: 8, bytes: ByteSize::from_kib(16) };
 
     fn message(bytes: usize) -> Envelope {
         Envelope::new(Origin::new("a", "mqtt", "t"), vec![0; bytes])
@@ -132,7 +114,7 @@ mod tests {
 
     #[test]
     fn what_may_be_dropped_is_bounded_in_number_and_in_bytes() {
-        let (arrivals, _queue) = arrivals(ROOM);
+        let (arrivals, _queue) = arrivals(LIMITS);
         assert!(arrivals.offer_droppable(TAG, message(10_000)));
         assert!(!arrivals.offer_droppable(TAG, message(10_000)), "too many bytes");
         let taken = (0..10).filter(|_| arrivals.offer_droppable(TAG, message(10))).count();
@@ -144,13 +126,13 @@ mod tests {
 
     #[tokio::test]
     async fn what_must_not_be_dropped_finds_its_room_and_then_waits_for_bytes() {
-        let (arrivals, mut queue) = arrivals(ROOM);
+        let (arrivals, mut queue) = arrivals(LIMITS);
         for _ in 0..3 {
             assert_eq!(arrivals.offer(TAG, message(12_000)), None);
         }
         assert!(arrivals.offer(TAG, message(12_000)).is_some(), "too many bytes");
         assert_eq!(arrivals.until_room(12_000).now_or_never(), None);
-        let waiting = tokio::time::timeout(Duration::from_secs(10), arrivals.until_room(12_000));
+        let waiting = timeout(Duration::from_secs(10), arrivals.until_room(12_000));
         let received = async {
             while !queue.is_empty() {
                 queue.recv().await;
@@ -166,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_message_larger_than_the_bound_goes_alone() {
-        let (arrivals, _queue) = arrivals(Room { reserved: 0, ..ROOM });
+        let (arrivals, _queue) = arrivals(Limits { reserved: 0, ..LIMITS });
         assert_eq!(arrivals.offer(TAG, message(1_000_000)), None);
         assert!(arrivals.offer(TAG, message(1_000_000)).is_some());
     }

@@ -81,9 +81,10 @@ pub struct ClientConfig {
     #[serde(default = "defaults::buffer_messages")]
     pub buffer_messages: usize,
 
-    /// How many bytes these may have together. Messages of other qualities count too as far as
-    /// the broker sends more than `max_inflight` of them; they are not dropped, the connection is
-    /// not read until there is room.
+    /// How many bytes the payloads of these may have together, as far as they are of 4 KiB or
+    /// more. Messages of other qualities count too as far as the broker sends more than
+    /// `max_inflight` of them; they are not dropped, the connection is not read until there is
+    /// room.
     #[serde(default = "defaults::buffer_bytes")]
     pub buffer_bytes: ByteSize,
 

@@ -38,7 +38,7 @@ pub use self::config::{
 #[cfg(feature = "testing")]
 pub(crate) use self::outbound::message;
 use self::{
-    arrivals::Room,
+    arrivals::Limits,
     error::Broken,
     link::Link,
     options::{Peer, Purpose},
@@ -205,12 +205,12 @@ async fn source(
         return Ok(None);
     }
     let (handle, wire, _) = open(config, peer, context, Purpose::Source).await?;
-    let room = Room {
+    let limits = Limits {
         reserved: usize::from(config.max_inflight),
         messages: config.buffer_messages,
         bytes: config.buffer_bytes,
     };
-    let (inbound, driver, answer) = inbound::new((handle, wire), filters, room, context, link);
+    let (inbound, driver, answer) = inbound::new((handle, wire), filters, limits, context, link);
     context.tasks.spawn(driver.run());
     // What the broker has queued may come before its answer and fill the window, so the answer is
     // waited for while messages are read already, and not for ever.

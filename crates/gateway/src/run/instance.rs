@@ -30,7 +30,7 @@ use crate::{
     destination::Way,
     dispatch::Dispatcher,
     requests::Requests,
-    unsettled::UnsettledBytes,
+    unsettled,
 };
 
 /// How often is looked whether everything in flight is settled.
@@ -141,7 +141,7 @@ impl Fresh {
             dispatcher: Dispatcher {
                 adapter_name: name.clone(),
                 source_refuses: prepared.source().refuses,
-                unsettled: UnsettledBytes::new(instance.mark.unsettled_bytes),
+                unsettled: unsettled::room(instance.mark.unsettled_bytes),
                 shared: Arc::clone(&site.shared),
                 metrics: figures.clone(),
                 requests: Requests {
