@@ -1,4 +1,4 @@
-//! One connection: which broker, with which credentials, and what becomes of it.
+//! Connections: to which broker, with which credentials, and what becomes of them.
 
 use std::{future::Future, io, path::Path, sync::Arc, time::Duration};
 
@@ -11,13 +11,15 @@ use lapin::{
     uri::{AMQPScheme, AMQPUri, SASLMechanism},
 };
 use tokio::{sync::watch, time};
+use tokio_rustls::rustls::ClientConfig;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 use transload_adapter::{BoxError, ConnectError, Lost};
 use transload_envelope::Text;
 
 use crate::{
-    config::{AmqpConfig, Auth},
+    client::Client,
+    config::{AmqpConfig, Auth, ServerUrl},
     error::{Reaction, connect_error, reaction},
     handshake::Handshake,
 };
@@ -28,7 +30,7 @@ const FRAME_BYTES_MAX: u32 = 64 * 1024;
 /// How often the state is looked at, in case the library ends a connection without an event.
 const STATE_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a broker may take to agree to the end of a connection.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a connection is for. Each direction has its own, since a broker that is short of memory
 /// or disk stops reading from those that publish, and would leave acknowledgements unread.
@@ -36,6 +38,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) enum Purpose {
     Publish,
     Consume,
+    /// What comes back to requests.
+    Replies,
 }
 
 /// How a connection fares.
@@ -47,7 +51,7 @@ pub(crate) enum LinkState {
     Lost(lapin::Error),
 }
 
-/// A connection and its state. It is closed when the last clone of `connection` and the last
+/// A connection of the library and its state. It is closed when the last clone of `connection` and the last
 /// channel are dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
@@ -56,43 +60,29 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Opens a connection to the first broker that accepts one.
+    /// Opens a connection of the library to the first broker that accepts one.
     pub(crate) async fn open(
         config: &AmqpConfig,
         name: &Text,
         tasks: &TaskTracker,
         purpose: Purpose,
     ) -> Result<Self, ConnectError> {
-        let password = password(config)?;
-        let mut failure = ConnectError::Unusable { reason: "there is no URL".into() };
+        let mut failure = no_url();
         for url in config.url.iter() {
-            let place = url.public();
-            let mut uri = url.parse().map_err(|fault| ConnectError::Unusable {
-                reason: format!("url: {fault}").into(),
-            })?;
-            complete(&mut uri, config, password.as_deref());
-            let tls = tls(&uri, config).await?;
-            match open_one(uri, config, tls, name, purpose).await {
-                Ok(connection) => {
-                    return Ok(Self::watched(connection, place, name, tasks, purpose));
-                }
-                Err(error) => failure = worse(failure, locate(&place, error)),
+            let Broker { uri, tls, place } = broker(url, config).await?;
+            let teller = Teller { name: name.clone(), place, purpose };
+            match open_one(uri, config, tls, &teller).await {
+                Ok(connection) => return Ok(Self::watched(connection, teller, tasks)),
+                Err(error) => failure = worse(failure, locate(&teller.place, error)),
             }
         }
         Err(failure)
     }
 
-    fn watched(
-        connection: Connection,
-        place: String,
-        name: &Text,
-        tasks: &TaskTracker,
-        purpose: Purpose,
-    ) -> Self {
+    fn watched(connection: Connection, teller: Teller, tasks: &TaskTracker) -> Self {
         let (sender, state) = watch::channel(LinkState::Open);
         let events = connection.events_listener();
         let status = connection.status().clone();
-        let name = name.clone();
         tasks.spawn(async move {
             let mut events = std::pin::pin!(events);
             loop {
@@ -102,7 +92,7 @@ impl Link {
                     () = time::sleep(STATE_CHECK_INTERVAL) => None,
                 };
                 let Some(state) = state_after(event, &status) else { continue };
-                tell(&state, &name, &place, purpose);
+                teller.tell(&state);
                 let lost = matches!(state, LinkState::Lost(_));
                 sender.send_replace(state);
                 if lost {
@@ -147,44 +137,109 @@ fn state_after(event: Option<Event>, status: &ConnectionStatus) -> Option<LinkSt
     (!status.connected()).then(|| LinkState::Lost(closed().into()))
 }
 
-fn tell(state: &LinkState, adapter: &str, place: &str, purpose: Purpose) {
-    match state {
-        LinkState::Open => info!(adapter, place, ?purpose, "the broker takes messages again"),
-        LinkState::Blocked(reason) => {
-            warn!(adapter, place, ?purpose, %reason, "the broker takes nothing at present");
+/// Says what becomes of one connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Teller {
+    /// The adapter's name.
+    pub(crate) name: Text,
+    /// Where the broker is.
+    pub(crate) place: String,
+    pub(crate) purpose: Purpose,
+}
+
+impl Teller {
+    /// Logs a new state, once.
+    pub(crate) fn tell(&self, state: &LinkState) {
+        let Self { name: adapter, place, purpose } = self;
+        match state {
+            LinkState::Open => info!(%adapter, place, ?purpose, "the broker takes messages again"),
+            LinkState::Blocked(reason) => {
+                warn!(%adapter, place, ?purpose, %reason, "the broker takes nothing at present");
+            }
+            // The gateway tells of the loss itself.
+            LinkState::Lost(_) => {}
         }
-        // The gateway tells of the loss itself.
-        LinkState::Lost(_) => {}
+    }
+
+    /// How the connection is named at the broker.
+    pub(crate) fn connection_name(&self, config: &AmqpConfig) -> String {
+        let own = config.connection_name.clone();
+        let name = own.unwrap_or_else(|| format!("transload {}", self.name));
+        let purpose = match self.purpose {
+            Purpose::Publish => "publish",
+            Purpose::Consume => "consume",
+            Purpose::Replies => "replies",
+        };
+        format!("{name} ({purpose})")
     }
 }
 
+/// Opens a connection to publish on to the first broker that accepts one.
+pub(crate) async fn open_client(
+    config: &AmqpConfig,
+    name: &Text,
+    tasks: &TaskTracker,
+) -> Result<Client, ConnectError> {
+    let mut failure = no_url();
+    for url in config.url.iter() {
+        let Broker { uri, tls, place } = broker(url, config).await?;
+        let teller = Teller { name: name.clone(), place, purpose: Purpose::Publish };
+        match Client::connect(&uri, config, tls, &teller, tasks).await {
+            Ok(client) => return Ok(client),
+            Err(error) => failure = worse(failure, locate(&teller.place, error)),
+        }
+    }
+    Err(failure)
+}
+
+fn no_url() -> ConnectError {
+    ConnectError::Unusable { reason: "there is no URL".into() }
+}
+
+/// A broker of the settings, and all that is needed to connect.
+struct Broker {
+    uri: AMQPUri,
+    tls: Option<Tls>,
+    /// Where it is, without secrets.
+    place: String,
+}
+
+async fn broker(url: &ServerUrl, config: &AmqpConfig) -> Result<Broker, ConnectError> {
+    let password = password(config)?;
+    let mut uri = url
+        .parse()
+        .map_err(|fault| ConnectError::Unusable { reason: format!("url: {fault}").into() })?;
+    complete(&mut uri, config, password.as_deref());
+    let tls = tls(&uri, config).await?;
+    Ok(Broker { uri, tls, place: url.public() })
+}
+
 /// TLS of one connection.
-struct Tls {
-    connector: RustlsConnector,
+pub(crate) struct Tls {
+    pub(crate) config: ClientConfig,
     /// Whom the certificate has to be for.
-    server_name: String,
+    pub(crate) server_name: String,
 }
 
 async fn tls(uri: &AMQPUri, config: &AmqpConfig) -> Result<Option<Tls>, ConnectError> {
     if uri.scheme == AMQPScheme::AMQP {
         return Ok(None);
     }
-    let connector = config.tls.config(&[]).await?.into();
     let server_name = config.server_name.as_ref().unwrap_or(&uri.authority.host).clone();
-    Ok(Some(Tls { connector, server_name }))
+    Ok(Some(Tls { config: config.tls.config(&[]).await?, server_name }))
 }
 
 async fn open_one(
     uri: AMQPUri,
     config: &AmqpConfig,
     tls: Option<Tls>,
-    name: &str,
-    purpose: Purpose,
+    teller: &Teller,
 ) -> Result<Connection, ConnectError> {
     let limit = config.connect_timeout.get();
     let runtime = default_runtime().map_err(|error| connect_error("runtime", error))?;
     let handshake = Arc::new(Handshake::default());
     let watcher = Arc::downgrade(&handshake);
+    let tls = tls.map(|tls| (RustlsConnector::from(tls.config), tls.server_name));
     // This is called in a thread of the library, which outlives a call that was given up.
     let own_runtime = runtime.clone();
     let connect = async move |mut uri: AMQPUri, _| {
@@ -193,7 +248,7 @@ async fn open_one(
         let connecting = async {
             let stream = uri.connect_async(&own_runtime).await?;
             match &tls {
-                Some(tls) => stream.into_rustls(&tls.connector, &tls.server_name).await,
+                Some((connector, name)) => stream.into_rustls(connector, name).await,
                 None => Ok(stream),
             }
         };
@@ -209,7 +264,7 @@ async fn open_one(
         }
         Ok(stream)
     };
-    let properties = properties(config, name, purpose);
+    let properties = properties(teller.connection_name(config));
     let connecting = Connection::connector(uri, runtime, connect, properties);
     match time::timeout(limit.saturating_mul(2), connecting).await {
         Ok(connection) => {
@@ -230,15 +285,9 @@ async fn within<T>(
     }
 }
 
-fn properties(config: &AmqpConfig, name: &str, purpose: Purpose) -> ConnectionProperties {
-    let own = config.connection_name.clone();
-    let name = own.unwrap_or_else(|| format!("transload {name}"));
-    let purpose = match purpose {
-        Purpose::Publish => "publish",
-        Purpose::Consume => "consume",
-    };
+fn properties(name: String) -> ConnectionProperties {
     ConnectionProperties::default()
-        .with_connection_name(format!("{name} ({purpose})").into())
+        .with_connection_name(name.into())
         .with_client_property("product".into(), "Transload".into())
         .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into())
 }

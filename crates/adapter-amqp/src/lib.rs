@@ -5,11 +5,13 @@
 //!   only when the broker has confirmed it.
 //! - Nothing reconnects here: the client library's own recovery is off, and the gateway connects
 //!   again after each loss.
-//! - Publishing and consuming have a connection each.
+//! - Publishing, consuming and the replies to requests have a connection each; the last is made with
+//!   the first request. The one to publish on is of our own client, the others are the library's.
 //! - No type of the client library appears in a public signature.
 
 mod address;
 mod carriage;
+mod client;
 mod config;
 mod connect;
 mod error;
@@ -50,6 +52,7 @@ use self::{
     connect::{Link, Purpose},
     inbound::Consumers,
     outbound::Publisher,
+    request::ReplyDesk,
 };
 
 /// A connection to an AMQP 0-9-1 broker.
@@ -136,9 +139,9 @@ impl Adapter for AmqpClient {
         config: Arc<AmqpConfig>,
         context: Context,
     ) -> Result<Endpoints<AmqpTarget>, ConnectError> {
-        let publishing =
-            Link::open(&config, &context.name, &context.tasks, Purpose::Publish).await?;
-        let mut states = vec![publishing.state.clone()];
+        let publishing = connect::open_client(&config, &context.name, &context.tasks).await?;
+        let (replies, replies_state) = ReplyDesk::new(Arc::clone(&config), &context);
+        let mut states = vec![publishing.state().clone(), replies_state];
         let mut inbound: Option<Box<dyn Inbound>> = None;
         if consumes(&config, &context) {
             let consuming =
@@ -148,7 +151,7 @@ impl Adapter for AmqpClient {
         }
         Ok(Endpoints {
             inbound,
-            outbound: Some(Arc::new(Publisher::new(publishing, config, &context))),
+            outbound: Some(Arc::new(Publisher::new(publishing, replies, config))),
             lost: connect::lost(states),
         })
     }

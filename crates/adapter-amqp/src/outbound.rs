@@ -5,10 +5,6 @@
 //!   message that the broker returned do not count.
 //! - Each destination has its own channel, so that one destination's fault does not close
 //!   another's.
-//! - On a channel only one call publishes at a time: the client library numbers messages and hands
-//!   out their frames in two steps, and would take one's confirmation for another's.
-//! - Where messages can be returned, a channel serves one call from its first message to its last
-//!   confirmation, because the library may attach a returned message to another's confirmation.
 
 mod returned;
 
@@ -16,27 +12,23 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use async_trait::async_trait;
-use futures_util::{StreamExt, stream::FuturesOrdered};
-use lapin::{
-    Channel, PublisherConfirm,
-    options::{BasicPublishOptions, ConfirmSelectOptions},
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout, timeout_at},
 };
-use tokio::time::{Instant, timeout_at};
-use transload_adapter::{
-    Context, Destination, Outbound, Replies, RequestError, SendError, Sent, Waiters,
-};
+use transload_adapter::{Destination, Outbound, Replies, RequestError, SendError, Sent, Waiters};
 use transload_envelope::{Envelope, Outgoing, Timestamp};
 
-use self::returned::Returned;
 use crate::{
+    client::{Answer, Answers, Channel, Client, Frames},
     config::{AmqpConfig, AmqpTarget},
-    connect::{Link, LinkState, is_lost},
+    connect::{LinkState, is_lost},
     error::{Reaction, closed_by, reaction},
     mapping::{self, Limits, Publish},
     request::ReplyDesk,
@@ -48,26 +40,23 @@ const REQUEST_LANES: usize = 8;
 /// How many destinations may have a channel. At the bound, channels that nobody uses are closed.
 const LANES_MAX: usize = 512;
 
-/// The channel of one destination.
-#[derive(Debug, Default)]
-struct Lane {
-    /// Taken out while a call publishes, so that a call that is dropped leaves no half-used channel.
-    channel: tokio::sync::Mutex<Option<Channel>>,
-    /// A call was dropped while its confirmations were on their way; the library would collect them
-    /// as long as the channel is open.
-    abandoned: AtomicBool,
-}
+/// The channel of one destination, taken out while a call uses it, so that a call that is dropped
+/// leaves no half-used channel.
+type Lane = tokio::sync::Mutex<Option<Arc<Channel>>>;
 
 /// Publishes to all destinations over one connection.
 #[derive(Debug)]
 pub(crate) struct Publisher {
-    link: Link,
+    client: Client,
     config: Arc<AmqpConfig>,
     lanes: Mutex<HashMap<String, Arc<Lane>>>,
     replies: ReplyDesk,
     /// Spreads requests and answers over several channels.
     turn: AtomicUsize,
 }
+
+/// How long to wait for what the broker has said by the deadline.
+const GIVE_UP: Duration = Duration::from_secs(1);
 
 /// What became of one message on one channel.
 #[derive(Debug)]
@@ -89,14 +78,12 @@ struct Wish {
 }
 
 impl Publisher {
-    pub(crate) fn new(link: Link, config: Arc<AmqpConfig>, context: &Context) -> Self {
-        let replies = ReplyDesk::new(link.clone(), Arc::clone(&config), context);
-        Self { link, config, lanes: Mutex::default(), replies, turn: AtomicUsize::new(0) }
+    pub(crate) fn new(client: Client, replies: ReplyDesk, config: Arc<AmqpConfig>) -> Self {
+        Self { client, config, lanes: Mutex::default(), replies, turn: AtomicUsize::new(0) }
     }
 
-    /// Sends one message of a request, which waits for no other: each goes on a channel of its own
-    /// as far as there are any, since a channel serves one call at a time where messages can be
-    /// returned.
+    /// Sends one message of a request. They are spread over several channels, since a broker that
+    /// will not have one message ends its channel under all.
     async fn deliver_alone(&self, purpose: &str, publish: &Publish) -> Result<Sent, SendError> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % REQUEST_LANES;
         let wish = Wish { mandatory: true, explicit: true, asks: true };
@@ -107,10 +94,9 @@ impl Publisher {
     }
 
     fn limits(&self) -> Limits {
-        let frame_max = self.link.connection.configuration().frame_max();
         Limits {
             message_bytes_max: self.config.message_bytes_max(),
-            frame_bytes_max: usize::try_from(frame_max).unwrap_or(usize::MAX),
+            frame_bytes_max: self.client.frame_bytes_max(),
         }
     }
 
@@ -133,7 +119,7 @@ impl Publisher {
         messages: &[&Publish],
         wish: Wish,
     ) -> Vec<Result<Sent, SendError>> {
-        let refused = match &*self.link.state.borrow() {
+        let refused = match &*self.client.state().borrow() {
             LinkState::Open => None,
             LinkState::Blocked(reason) => Some(Refused::Busy(reason.to_string())),
             LinkState::Lost(error) => Some(Refused::Lost(error.clone())),
@@ -151,40 +137,83 @@ impl Publisher {
 
     async fn publish(&self, lane: &Lane, messages: &[&Publish], wish: Wish) -> Vec<Outcome> {
         let deadline = self.deadline();
-        let all = |error: &lapin::Error| {
-            messages.iter().map(|_| Outcome::Open(error.clone())).collect::<Vec<_>>()
+        let Ok(mut slot) = timeout_at(deadline, lane.lock()).await else {
+            return self.all_late(messages);
         };
-        let none_in_time = || messages.iter().map(|_| self.late()).collect::<Vec<_>>();
-        let Ok(mut slot) = timeout_at(deadline, lane.channel.lock()).await else {
-            return none_in_time();
-        };
-        let stale = lane.abandoned.swap(false, Ordering::AcqRel);
-        let usable = slot.take().filter(|channel| channel.status().connected() && !stale);
+        let usable = slot.take().filter(|channel| !channel.has_ended());
         let channel = match usable {
             Some(channel) => channel,
-            None => match timeout_at(deadline, self.open_channel()).await {
+            None => match timeout_at(deadline, self.client.open_channel()).await {
                 Ok(Ok(channel)) => channel,
-                Ok(Err(error)) => return all(&error),
-                Err(_) => return none_in_time(),
+                Ok(Err(error)) => return all_open(messages, &error),
+                Err(_) => return self.all_late(messages),
             },
         };
-        let published = timeout_at(deadline, publish_all(&channel, messages, wish.mandatory));
-        let Ok(published) = published.await else { return none_in_time() };
-        if wish.mandatory {
-            let outcomes = self.confirm_all(messages, published, deadline, wish).await;
-            if !outcomes.iter().any(is_late) {
-                *slot = Some(channel);
-            }
-            return outcomes;
-        }
-        *slot = Some(channel);
+        let published = self.client.publish(&channel, self.frames(&channel, messages, wish));
+        let answers = match timeout_at(deadline, published).await {
+            Ok(Ok(answers)) => answers,
+            Ok(Err(error)) => return all_open(messages, &error),
+            Err(_) => return self.all_late(messages),
+        };
+        *slot = Some(Arc::clone(&channel));
         drop(slot);
-        let mut abandoned = Abandoned(Some(&lane.abandoned));
-        let outcomes = self.confirm_all(messages, published, deadline, wish).await;
-        if !outcomes.iter().any(is_late) {
-            abandoned.0 = None;
+        self.outcomes(messages, self.answers(&channel, answers, deadline).await, wish)
+    }
+
+    fn frames(&self, channel: &Channel, messages: &[&Publish], wish: Wish) -> Frames {
+        let bytes_max = self.client.frame_bytes_max();
+        let mut frames = Frames::new(channel.number(), bytes_max, wish.mandatory);
+        for message in messages {
+            frames.push(message);
         }
+        frames
+    }
+
+    /// Waits for the answers. After the deadline the channel is given up, and what the broker has
+    /// said by then is what counts.
+    async fn answers(
+        &self,
+        channel: &Arc<Channel>,
+        mut answers: oneshot::Receiver<Answers>,
+        deadline: Instant,
+    ) -> Option<Answers> {
+        if let Ok(answers) = timeout_at(deadline, &mut answers).await {
+            return Some(answers.unwrap_or_else(|_| Answers::lost(self.client.loss())));
+        }
+        let given_up = async {
+            self.client.give_up(channel).await.ok()?;
+            answers.await.ok()
+        };
+        let mut answers = timeout(GIVE_UP, given_up).await.ok().flatten()?;
+        answers.end = None;
+        Some(answers)
+    }
+
+    /// What the answers mean for each message; those without one and without a reason are late.
+    fn outcomes(
+        &self,
+        messages: &[&Publish],
+        answers: Option<Answers>,
+        wish: Wish,
+    ) -> Vec<Outcome> {
+        let Some(Answers { each, returned, end }) = answers else { return self.all_late(messages) };
+        let outcome = |answer: Answer| match (answer, &end) {
+            (Answer::Taken, _) => Outcome::Settled(Ok(Sent::Confirmed)),
+            (Answer::NotTaken, _) => {
+                let reason = "the broker did not take it (basic.nack)".into();
+                Outcome::Settled(Err(SendError::Failed { reason }))
+            }
+            (Answer::Open, Some(error)) => Outcome::Open(error.clone()),
+            (Answer::Open, None) => self.late(),
+        };
+        let each = each.into_iter().chain(std::iter::repeat(Answer::Open));
+        let mut outcomes: Vec<_> = each.take(messages.len()).map(outcome).collect();
+        returned::apply(&returned, messages, &mut outcomes, wish);
         outcomes
+    }
+
+    fn all_late(&self, messages: &[&Publish]) -> Vec<Outcome> {
+        messages.iter().map(|_| self.late()).collect()
     }
 
     fn deadline(&self) -> Instant {
@@ -199,36 +228,6 @@ impl Publisher {
         Outcome::Settled(Err(SendError::Busy { after: None, reason }))
     }
 
-    async fn open_channel(&self) -> lapin::Result<Channel> {
-        let channel = self.link.connection.create_channel().await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        Ok(channel)
-    }
-
-    async fn confirm_all(
-        &self,
-        messages: &[&Publish],
-        published: Vec<lapin::Result<PublisherConfirm>>,
-        deadline: Instant,
-        wish: Wish,
-    ) -> Vec<Outcome> {
-        let mut returned = Returned::default();
-        let mut outcomes = Vec::with_capacity(published.len());
-        for confirm in published {
-            let confirmation = match confirm {
-                Ok(confirm) => timeout_at(deadline, confirm).await,
-                Err(error) => Ok(Err(error)),
-            };
-            outcomes.push(match confirmation {
-                Ok(Ok(confirmation)) => Outcome::Settled(returned.verdict(confirmation)),
-                Ok(Err(error)) => Outcome::Open(error),
-                Err(_) => self.late(),
-            });
-        }
-        returned.apply(messages, &mut outcomes, wish);
-        outcomes
-    }
-
     /// Finds out what became of the messages whose channel ended first. A broker that will not have
     /// one message closes the channel under all, so each goes again, alone, on a channel that
     /// nobody else uses.
@@ -238,7 +237,7 @@ impl Publisher {
         outcomes: Vec<Outcome>,
         wish: Wish,
     ) -> Vec<Result<Sent, SendError>> {
-        let mut channel = None;
+        let alone = Lane::default();
         let mut refused: Option<Refused> = None;
         let mut results = Vec::with_capacity(outcomes.len());
         for (publish, outcome) in messages.iter().zip(outcomes) {
@@ -248,7 +247,7 @@ impl Publisher {
                 (Outcome::Open(error), None) if self.is_lost(&error) => {
                     Err(refused.insert(Refused::Lost(error)).error())
                 }
-                (Outcome::Open(_), None) => self.publish_alone(&mut channel, publish, wish).await,
+                (Outcome::Open(_), None) => self.publish_alone(&alone, publish, wish).await,
             };
             if let (Err(SendError::Busy { reason, .. }), None) = (&result, &refused) {
                 refused = Some(Refused::Busy(reason.to_string()));
@@ -260,32 +259,22 @@ impl Publisher {
 
     /// A channel of a lost connection only says that it is closed.
     fn is_lost(&self, error: &lapin::Error) -> bool {
-        is_lost(error) || !self.link.connection.status().connected()
+        is_lost(error) || matches!(&*self.client.state().borrow(), LinkState::Lost(_))
     }
 
     async fn publish_alone(
         &self,
-        kept: &mut Option<Channel>,
+        lane: &Lane,
         publish: &Publish,
         wish: Wish,
     ) -> Result<Sent, SendError> {
-        let deadline = self.deadline();
-        let channel = match kept.take() {
-            Some(channel) => channel,
-            None => match timeout_at(deadline, self.open_channel()).await {
-                Ok(channel) => channel.map_err(|error| alone_error(error, publish))?,
-                Err(_) => return settled(self.late(), publish),
-            },
-        };
-        let alone = [publish];
-        let published = timeout_at(deadline, publish_all(&channel, &alone, wish.mandatory));
-        let Ok(published) = published.await else { return settled(self.late(), publish) };
-        let outcome = self.confirm_all(&alone, published, deadline, wish).await.pop();
-        if channel.status().connected() && !outcome.as_ref().is_some_and(is_late) {
-            *kept = Some(channel);
-        }
+        let outcome = self.publish(lane, &[publish], wish).await.pop();
         settled(outcome.unwrap_or_else(|| self.late()), publish)
     }
+}
+
+fn all_open(messages: &[&Publish], error: &lapin::Error) -> Vec<Outcome> {
+    messages.iter().map(|_| Outcome::Open(error.clone())).collect()
 }
 
 fn settled(outcome: Outcome, publish: &Publish) -> Result<Sent, SendError> {
@@ -307,21 +296,6 @@ fn alone_error(error: lapin::Error, publish: &Publish) -> SendError {
     }
 }
 
-fn is_late(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Settled(Err(SendError::Busy { .. })))
-}
-
-/// Marks the lane unless it is disarmed: also when the call is dropped.
-struct Abandoned<'a>(Option<&'a AtomicBool>);
-
-impl Drop for Abandoned<'_> {
-    fn drop(&mut self) {
-        if let Some(flag) = self.0 {
-            flag.store(true, Ordering::Release);
-        }
-    }
-}
-
 /// Why nothing goes out at present.
 #[derive(Debug)]
 enum Refused {
@@ -336,29 +310,6 @@ impl Refused {
             Self::Lost(error) => SendError::Disconnected(error.clone().into()),
         }
     }
-}
-
-/// All are polled together, so that their frames leave together and in order; awaited one after the
-/// other, each would cost a switch to the library's thread and back.
-async fn publish_all(
-    channel: &Channel,
-    messages: &[&Publish],
-    mandatory: bool,
-) -> Vec<lapin::Result<PublisherConfirm>> {
-    let options = BasicPublishOptions { mandatory, ..BasicPublishOptions::default() };
-    let publishing: FuturesOrdered<_> = messages
-        .iter()
-        .map(|publish| {
-            channel.basic_publish(
-                publish.exchange.clone(),
-                publish.routing_key.clone(),
-                options,
-                &publish.payload,
-                publish.properties.clone(),
-            )
-        })
-        .collect();
-    publishing.collect().await
 }
 
 #[async_trait]
@@ -429,6 +380,7 @@ impl Outbound<AmqpTarget> for Publisher {
     }
 
     async fn close(&self) {
-        self.link.close().await;
+        self.replies.close().await;
+        self.client.close().await;
     }
 }

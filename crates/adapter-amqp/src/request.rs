@@ -1,4 +1,4 @@
-//! Where the replies to requests arrive: one exclusive queue of this connection.
+//! Where the replies to requests arrive: one exclusive queue, on a connection of its own.
 //!
 //! Invariants:
 //! - The queue is there and consumed before a request goes out that names it.
@@ -13,7 +13,7 @@ use lapin::{
     options::{BasicConsumeOptions, QueueDeclareOptions},
     types::{FieldTable, ShortString},
 };
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 use transload_adapter::{Context, Event, Observer, RequestError, Waiters};
@@ -21,16 +21,17 @@ use transload_envelope::{Text, Timestamp};
 
 use crate::{
     config::{AddressSource, AmqpConfig},
-    connect::Link,
+    connect::{Link, LinkState, Purpose},
     mapping::{self, Source},
 };
 
 const CONSUMER_TAG: &str = "transload-replies";
 
-/// Where the replies of one connection arrive.
+/// Where the replies of one adapter arrive.
 #[derive(Debug)]
 pub(crate) struct ReplyDesk {
-    link: Link,
+    /// How the connection fares, once there is one.
+    state: watch::Sender<LinkState>,
     config: Arc<AmqpConfig>,
     name: Text,
     tasks: TaskTracker,
@@ -42,6 +43,7 @@ pub(crate) struct ReplyDesk {
 /// The queue, and who waits.
 #[derive(Clone, Debug)]
 pub(crate) struct Open {
+    link: Link,
     pub(crate) queue: ShortString,
     pub(crate) waiters: Arc<Waiters>,
     /// Fires when nothing more can come.
@@ -49,25 +51,56 @@ pub(crate) struct Open {
 }
 
 impl ReplyDesk {
-    pub(crate) fn new(link: Link, config: Arc<AmqpConfig>, context: &Context) -> Self {
-        Self {
-            link,
+    /// The receiver tells of the loss of its connection, which there is once it is needed.
+    pub(crate) fn new(
+        config: Arc<AmqpConfig>,
+        context: &Context,
+    ) -> (Self, watch::Receiver<LinkState>) {
+        let (state, lost) = watch::channel(LinkState::Open);
+        let desk = Self {
+            state,
             config,
             name: context.name.clone(),
             tasks: context.tasks.clone(),
             observer: Arc::clone(&context.observer),
             open: OnceCell::new(),
-        }
+        };
+        (desk, lost)
     }
 
     /// The queue, declared and consumed.
     pub(crate) async fn open(&self) -> Result<&Open, RequestError> {
-        let open = self.open.get_or_try_init(|| self.consume()).await;
-        open.map_err(|error| RequestError::Disconnected(error.into()))
+        self.open.get_or_try_init(|| self.connect()).await
     }
 
-    async fn consume(&self) -> lapin::Result<Open> {
-        let channel = self.link.connection.create_channel().await?;
+    /// Ends the connection, if there is one.
+    pub(crate) async fn close(&self) {
+        if let Some(open) = self.open.get() {
+            open.link.close().await;
+        }
+    }
+
+    async fn connect(&self) -> Result<Open, RequestError> {
+        let link = Link::open(&self.config, &self.name, &self.tasks, Purpose::Replies).await;
+        let link = link.map_err(|error| RequestError::Disconnected(error.into()))?;
+        let open = self.consume(link).await;
+        let open = open.map_err(|error| RequestError::Disconnected(error.into()))?;
+        let (state, mut seen) = (self.state.clone(), open.link.state.clone());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = state.closed() => {}
+                lost = seen.wait_for(|state| matches!(state, LinkState::Lost(_))) => {
+                    if let Ok(lost) = lost {
+                        state.send_replace(lost.clone());
+                    }
+                }
+            }
+        });
+        Ok(open)
+    }
+
+    async fn consume(&self, link: Link) -> lapin::Result<Open> {
+        let channel = link.connection.create_channel().await?;
         let options =
             QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
         let queue = channel.queue_declare("".into(), options, FieldTable::default()).await?;
@@ -78,7 +111,7 @@ impl ReplyDesk {
             .basic_consume(queue.clone(), CONSUMER_TAG.into(), options, FieldTable::default())
             .await?;
         let waiters = Waiters::new(Arc::clone(&self.observer));
-        let open = Open { queue, waiters, ended: CancellationToken::new() };
+        let open = Open { link, queue, waiters, ended: CancellationToken::new() };
         let source = Source {
             adapter: self.name.clone(),
             queue: open.queue.as_str().into(),

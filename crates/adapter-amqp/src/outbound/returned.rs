@@ -1,59 +1,28 @@
 //! Messages that the broker gave back, and what that means for them.
 
-use std::collections::HashMap;
-
-use lapin::{Confirmation, message::BasicReturnMessage, types::ShortString};
 use transload_adapter::{SendError, Sent};
 
 use super::{Outcome, Wish};
-use crate::mapping::Publish;
+use crate::{client::Returned, mapping::Publish};
 
-/// What tells messages apart that went out together.
-type Key = (Option<ShortString>, ShortString, ShortString);
-
-/// The messages of one call that the broker returned, whichever confirmation carried them.
-#[derive(Debug, Default)]
-pub(super) struct Returned(HashMap<Key, String>);
-
-impl Returned {
-    pub(super) fn verdict(&mut self, confirmation: Confirmation) -> Result<Sent, SendError> {
-        match confirmation {
-            Confirmation::Ack(returned) => {
-                self.note(returned);
-                Ok(Sent::Confirmed)
-            }
-            Confirmation::Nack(returned) => {
-                self.note(returned);
-                let reason = "the broker did not take it (basic.nack)".into();
-                Err(SendError::Failed { reason })
-            }
-            Confirmation::NotRequested => {
-                Err(SendError::Failed { reason: "the channel does not confirm".into() })
-            }
-        }
-    }
-
-    fn note(&mut self, returned: Option<BasicReturnMessage>) {
-        if let Some(returned) = returned {
-            let reason = format!("unroutable: {} {}", returned.reply_code, returned.reply_text);
-            let delivery = returned.delivery;
-            let id = delivery.properties.message_id().clone();
-            self.0.insert((id, delivery.exchange, delivery.routing_key), reason);
-        }
-    }
-
-    pub(super) fn apply(&self, messages: &[&Publish], outcomes: &mut [Outcome], wish: Wish) {
-        if self.0.is_empty() {
-            return;
-        }
-        for (publish, outcome) in messages.iter().zip(outcomes) {
-            let id = publish.properties.message_id().clone();
-            let key = (id, publish.exchange.clone(), publish.routing_key.clone());
-            if let (Outcome::Settled(Ok(_)), Some(reason)) = (&*outcome, self.0.get(&key)) {
+/// Changes what became of the messages that were returned. They are told apart by id, exchange and
+/// key, since the broker does not say which it returns.
+pub(super) fn apply(
+    returned: &[Returned],
+    messages: &[&Publish],
+    outcomes: &mut [Outcome],
+    wish: Wish,
+) {
+    for returned in returned {
+        for (publish, outcome) in messages.iter().zip(&mut *outcomes) {
+            let same = *publish.properties.message_id() == returned.message_id
+                && publish.exchange == returned.exchange
+                && publish.routing_key == returned.routing_key;
+            if same && matches!(outcome, Outcome::Settled(Ok(_))) {
                 *outcome = Outcome::Settled(if wish.asks {
                     Ok(Sent::NoReceiver)
                 } else {
-                    Err(unroutable(publish, reason, wish))
+                    Err(unroutable(publish, &returned.reason, wish))
                 });
             }
         }
@@ -75,17 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_positive_confirmation_counts_as_sent() {
-        let mut returned = Returned::default();
-        assert_eq!(returned.verdict(Confirmation::Ack(None)).unwrap(), Sent::Confirmed);
-        for confirmation in [Confirmation::Nack(None), Confirmation::NotRequested] {
-            let verdict = returned.verdict(confirmation);
-            assert!(matches!(verdict, Err(SendError::Failed { .. })), "{verdict:?}");
-        }
-    }
-
-    #[test]
-    fn a_returned_message_is_found_whichever_confirmation_carried_it() {
+    fn a_returned_message_is_found_by_what_it_says() {
         let message = |id: &str, key: &str| Publish {
             exchange: "x".into(),
             routing_key: key.into(),
@@ -95,12 +54,16 @@ mod tests {
             own_key: true,
         };
         let messages = [message("1", "a"), message("2", "b"), message("2", "c")];
-        let mut returned = Returned::default();
-        returned.0.insert((Some("2".into()), "x".into(), "b".into()), "unroutable".to_owned());
+        let returned = Returned {
+            message_id: Some("2".into()),
+            exchange: "x".into(),
+            routing_key: "b".into(),
+            reason: "unroutable".to_owned(),
+        };
         let mut outcomes: Vec<_> =
             messages.iter().map(|_| Outcome::Settled(Ok(Sent::Confirmed))).collect();
         let wish = Wish { mandatory: true, explicit: false, asks: false };
-        returned.apply(&messages.iter().collect::<Vec<_>>(), &mut outcomes, wish);
+        apply(&[returned], &messages.iter().collect::<Vec<_>>(), &mut outcomes, wish);
         let sent: Vec<_> =
             outcomes.iter().map(|outcome| matches!(outcome, Outcome::Settled(Ok(_)))).collect();
         assert_eq!(sent, [true, false, true]);
