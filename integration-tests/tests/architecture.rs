@@ -32,7 +32,7 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 12] = [
 
 /// The client libraries, and the only crates that may name them.
 const NAMED_ONLY_IN: [(&str, &[&str]); 4] = [
-    ("lapin", &["adapter-amqp"]),
+    ("amq-protocol", &["adapter-amqp"]),
     ("rumqttc", &["adapter-mqtt"]),
     ("async-nats", &["adapter-nats", "delivery"]),
     ("rumqttd", &["integration-tests"]),

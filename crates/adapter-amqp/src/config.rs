@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use lapin::uri::AMQPUri;
+use amq_protocol::uri::AMQPUri;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};

@@ -1,16 +1,10 @@
 //! Connections: to which broker, with which credentials, and what becomes of them.
 
-use std::{future::Future, io, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, time::Duration};
 
-use futures_util::{StreamExt, future};
-use lapin::{
-    AsyncTcpStream, Connection, ConnectionProperties, ConnectionState, ConnectionStatus, ErrorKind,
-    Event,
-    runtime::default_runtime,
-    tcp::{AMQPUriTcpExt, RustlsConnector},
-    uri::{AMQPScheme, AMQPUri, SASLMechanism},
-};
-use tokio::{sync::watch, time};
+use amq_protocol::uri::{AMQPScheme, AMQPUri, SASLMechanism};
+use futures_util::future;
+use tokio::sync::{mpsc, watch};
 use tokio_rustls::rustls::ClientConfig;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -18,17 +12,14 @@ use transload_adapter::{BoxError, ConnectError, Lost};
 use transload_envelope::Text;
 
 use crate::{
-    client::Client,
+    client::{self, Arrival, Client},
     config::{AmqpConfig, Auth, ServerUrl},
-    error::{Reaction, connect_error, reaction},
-    handshake::Handshake,
+    error::{Reaction, reaction},
 };
 
-/// The client holds 64 frames in memory for each connection, and RabbitMQ would have frames of
-/// 128 KiB. It is also the bound on all properties of a message.
+/// RabbitMQ would have frames of 128 KiB; a connection holds a few in memory. It is also the bound on
+/// all properties of a message.
 const FRAME_BYTES_MAX: u32 = 64 * 1024;
-/// How often the state is looked at, in case the library ends a connection without an event.
-const STATE_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a broker may take to agree to the end of a connection.
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -38,8 +29,6 @@ pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) enum Purpose {
     Publish,
     Consume,
-    /// What comes back to requests.
-    Replies,
 }
 
 /// How a connection fares.
@@ -48,72 +37,12 @@ pub(crate) enum LinkState {
     Open,
     /// The broker takes nothing at present, for this reason.
     Blocked(Text),
-    Lost(lapin::Error),
-}
-
-/// A connection of the library and its state. It is closed when the last clone of `connection` and the last
-/// channel are dropped.
-#[derive(Clone, Debug)]
-pub(crate) struct Link {
-    pub(crate) connection: Arc<Connection>,
-    pub(crate) state: watch::Receiver<LinkState>,
-}
-
-impl Link {
-    /// Opens a connection of the library to the first broker that accepts one.
-    pub(crate) async fn open(
-        config: &AmqpConfig,
-        name: &Text,
-        tasks: &TaskTracker,
-        purpose: Purpose,
-    ) -> Result<Self, ConnectError> {
-        let mut failure = no_url();
-        for url in config.url.iter() {
-            let Broker { uri, tls, place } = broker(url, config).await?;
-            let teller = Teller { name: name.clone(), place, purpose };
-            match open_one(uri, config, tls, &teller).await {
-                Ok(connection) => return Ok(Self::watched(connection, teller, tasks)),
-                Err(error) => failure = worse(failure, locate(&teller.place, error)),
-            }
-        }
-        Err(failure)
-    }
-
-    fn watched(connection: Connection, teller: Teller, tasks: &TaskTracker) -> Self {
-        let (sender, state) = watch::channel(LinkState::Open);
-        let events = connection.events_listener();
-        let status = connection.status().clone();
-        tasks.spawn(async move {
-            let mut events = std::pin::pin!(events);
-            loop {
-                let event = tokio::select! {
-                    () = sender.closed() => return,
-                    event = events.next() => event,
-                    () = time::sleep(STATE_CHECK_INTERVAL) => None,
-                };
-                let Some(state) = state_after(event, &status) else { continue };
-                teller.tell(&state);
-                let lost = matches!(state, LinkState::Lost(_));
-                sender.send_replace(state);
-                if lost {
-                    return;
-                }
-            }
-        });
-        Self { connection: Arc::new(connection), state }
-    }
-
-    /// Ends the connection in order, or after a while anyway.
-    pub(crate) async fn close(&self) {
-        let closing = self.connection.close(200, "the gateway closes the connection".into());
-        // Whatever the broker answers, or fails to: the connection is of no more use to anybody.
-        drop(time::timeout(CLOSE_TIMEOUT, closing).await);
-    }
+    Lost(client::Error),
 }
 
 /// Resolves when one of the connections is lost.
-pub(crate) fn lost(links: impl IntoIterator<Item = watch::Receiver<LinkState>>) -> Lost {
-    let waits = links.into_iter().map(|state| Box::pin(loss(state))).collect::<Vec<_>>();
+pub(crate) fn lost(states: impl IntoIterator<Item = watch::Receiver<LinkState>>) -> Lost {
+    let waits = states.into_iter().map(|state| Box::pin(loss(state))).collect::<Vec<_>>();
     Box::pin(async move { future::select_all(waits).await.0 })
 }
 
@@ -122,19 +51,6 @@ async fn loss(mut state: watch::Receiver<LinkState>) -> BoxError {
         Ok(LinkState::Lost(error)) => Box::new(error.clone()),
         Ok(LinkState::Open | LinkState::Blocked(_)) | Err(_) => "the connection has ended".into(),
     }
-}
-
-/// The new state, if there is one. Events also tell of single channels, which is no loss.
-fn state_after(event: Option<Event>, status: &ConnectionStatus) -> Option<LinkState> {
-    match event {
-        Some(Event::ConnectionBlocked(reason)) => return Some(LinkState::Blocked(reason.into())),
-        Some(Event::ConnectionUnblocked) => return Some(LinkState::Open),
-        Some(Event::Error(error)) if !status.connected() => return Some(LinkState::Lost(error)),
-        // Flow control of a channel is the library's matter.
-        Some(_) | None => {}
-    }
-    let closed = || ErrorKind::InvalidConnectionState(ConnectionState::Closed);
-    (!status.connected()).then(|| LinkState::Lost(closed().into()))
 }
 
 /// Says what becomes of one connection.
@@ -168,22 +84,23 @@ impl Teller {
         let purpose = match self.purpose {
             Purpose::Publish => "publish",
             Purpose::Consume => "consume",
-            Purpose::Replies => "replies",
         };
         format!("{name} ({purpose})")
     }
 }
 
-/// Opens a connection to publish on to the first broker that accepts one.
-pub(crate) async fn open_client(
+/// Opens a connection to the first broker that accepts one; what its consumers are sent comes out at
+/// the other end.
+pub(crate) async fn open(
     config: &AmqpConfig,
     name: &Text,
     tasks: &TaskTracker,
-) -> Result<Client, ConnectError> {
+    purpose: Purpose,
+) -> Result<(Client, mpsc::Receiver<Arrival>), ConnectError> {
     let mut failure = no_url();
     for url in config.url.iter() {
         let Broker { uri, tls, place } = broker(url, config).await?;
-        let teller = Teller { name: name.clone(), place, purpose: Purpose::Publish };
+        let teller = Teller { name: name.clone(), place, purpose };
         match Client::connect(&uri, config, tls, &teller, tasks).await {
             Ok(client) => return Ok(client),
             Err(error) => failure = worse(failure, locate(&teller.place, error)),
@@ -227,69 +144,6 @@ async fn tls(uri: &AMQPUri, config: &AmqpConfig) -> Result<Option<Tls>, ConnectE
     }
     let server_name = config.server_name.as_ref().unwrap_or(&uri.authority.host).clone();
     Ok(Some(Tls { config: config.tls.config(&[]).await?, server_name }))
-}
-
-async fn open_one(
-    uri: AMQPUri,
-    config: &AmqpConfig,
-    tls: Option<Tls>,
-    teller: &Teller,
-) -> Result<Connection, ConnectError> {
-    let limit = config.connect_timeout.get();
-    let runtime = default_runtime().map_err(|error| connect_error("runtime", error))?;
-    let handshake = Arc::new(Handshake::default());
-    let watcher = Arc::downgrade(&handshake);
-    let tls = tls.map(|tls| (RustlsConnector::from(tls.config), tls.server_name));
-    // This is called in a thread of the library, which outlives a call that was given up.
-    let own_runtime = runtime.clone();
-    let connect = async move |mut uri: AMQPUri, _| {
-        // The library's own TLS would trust the system's authorities besides those of the settings.
-        uri.scheme = AMQPScheme::AMQP;
-        let connecting = async {
-            let stream = uri.connect_async(&own_runtime).await?;
-            match &tls {
-                Some((connector, name)) => stream.into_rustls(connector, name).await,
-                None => Ok(stream),
-            }
-        };
-        let stream = within(limit, connecting).await?;
-        let Some(handshake) = watcher.upgrade() else {
-            return Err(io::Error::from(io::ErrorKind::ConnectionAborted).into());
-        };
-        match &stream {
-            AsyncTcpStream::Plain(tcp) => handshake.watch(tcp.get_ref())?,
-            AsyncTcpStream::Rustls(tls) => handshake.watch(tls.get_ref().0.get_ref())?,
-            // The other kinds are of features that are off.
-            _ => {}
-        }
-        Ok(stream)
-    };
-    let properties = properties(teller.connection_name(config));
-    let connecting = Connection::connector(uri, runtime, connect, properties);
-    match time::timeout(limit.saturating_mul(2), connecting).await {
-        Ok(connection) => {
-            handshake.finish();
-            connection.map_err(|error| connect_error("connection", error))
-        }
-        Err(_) => Err(ConnectError::Unreachable("connection: the broker does not answer".into())),
-    }
-}
-
-async fn within<T>(
-    limit: Duration,
-    connecting: impl Future<Output = io::Result<T>>,
-) -> lapin::Result<T> {
-    match time::timeout(limit, connecting).await {
-        Ok(stream) => Ok(stream?),
-        Err(elapsed) => Err(io::Error::from(elapsed).into()),
-    }
-}
-
-fn properties(name: String) -> ConnectionProperties {
-    ConnectionProperties::default()
-        .with_connection_name(name.into())
-        .with_client_property("product".into(), "Transload".into())
-        .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into())
 }
 
 /// Adds what the settings say outside the URL.
@@ -345,12 +199,14 @@ fn worse(before: ConnectError, now: ConnectError) -> ConnectError {
 }
 
 /// Whether this error leaves the connection as it was.
-pub(crate) fn is_lost(error: &lapin::Error) -> bool {
+pub(crate) fn is_lost(error: &client::Error) -> bool {
     matches!(reaction(error), Reaction::Lost | Reaction::Refused(_))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use transload_tls::testing::Authority;
 
     use super::*;
@@ -386,9 +242,9 @@ mod tests {
         assert!(error.contains("/nowhere/at/all"), "{error}");
     }
 
-    async fn open(urls: &str) -> Result<Link, ConnectError> {
+    async fn open_urls(urls: &str) -> Result<(), ConnectError> {
         let config = config(&format!("url = {urls}\nconnect_timeout = '200ms'"));
-        Link::open(&config, &"svc".into(), &TaskTracker::new(), Purpose::Publish).await
+        open(&config, &"svc".into(), &TaskTracker::new(), Purpose::Publish).await.map(drop)
     }
 
     #[tokio::test]
@@ -396,7 +252,8 @@ mod tests {
         let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = nobody.local_addr().unwrap().port();
         drop(nobody);
-        let error = open(&format!("['amqp://u:geheim@127.0.0.1:{port}/%2f']")).await.unwrap_err();
+        let error =
+            open_urls(&format!("['amqp://u:geheim@127.0.0.1:{port}/%2f']")).await.unwrap_err();
         let ConnectError::Unreachable(source) = &error else { panic!("{error:?}") };
         assert!(source.to_string().contains(&format!("127.0.0.1:{port}/%2f")), "{source}");
         assert!(!format!("{error:?} {source}").contains("geheim"));
@@ -439,7 +296,7 @@ mod tests {
             assert_eq!(crate::lint::lint(&config), []);
             let name = "svc".into();
             let tasks = TaskTracker::new();
-            let opening = Link::open(&config, &name, &tasks, Purpose::Publish);
+            let opening = open(&config, &name, &tasks, Purpose::Publish);
             let (said, opened) = tokio::join!(tls_server(listener, &own), opening);
             assert_eq!(said.is_ok_and(|said| said.starts_with(b"AMQP")), trusted);
             assert!(opened.is_err(), "it was no broker");
@@ -460,13 +317,12 @@ mod tests {
 
         let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("'amqp://{}'", silent.local_addr().unwrap());
-        let (opened, accepted) = tokio::join!(open(&url), silent.accept());
+        let (opened, accepted) = tokio::join!(open_urls(&url), silent.accept());
         assert!(matches!(opened, Err(ConnectError::Unreachable(_))));
-        // The library's thread must let go of the connection, not wait for ever.
         let mut said = Vec::new();
         let (mut socket, _) = accepted.unwrap();
         let ended = socket.read_to_end(&mut said);
-        time::timeout(Duration::from_secs(10), ended).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(10), ended).await.unwrap().unwrap();
         assert!(said.starts_with(b"AMQP"), "{said:?}");
     }
 }

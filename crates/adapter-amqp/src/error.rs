@@ -1,13 +1,12 @@
-//! The one table from what the client library reports to the reaction that it needs.
+//! The one table from what the client reports to the reaction that it needs.
 
-use lapin::{
-    Error, ErrorKind,
-    protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError},
-};
+use amq_protocol::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use transload_adapter::{ConnectError, SendError};
 use transload_envelope::Text;
 
-/// What an error of the client library asks for.
+use crate::client::Error;
+
+/// What an error of the client asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reaction {
     /// The connection is of no more use: connect again.
@@ -38,30 +37,19 @@ pub(crate) enum Cause {
 }
 
 /// The table.
-#[expect(clippy::match_same_arms, reason = "the last arm is for what the library may add")]
 pub(crate) fn reaction(error: &Error) -> Reaction {
-    match error.kind() {
-        ErrorKind::ProtocolError(told) => {
+    match error {
+        Error::Told(told) => {
             let text = Text::from(told.get_message().as_str());
             match told.kind() {
                 AMQPErrorKind::Soft(code) => Reaction::ChannelClosed(cause(code), text),
                 AMQPErrorKind::Hard(code) => hard(code, text),
             }
         }
-        ErrorKind::ChannelsLimitReached => Reaction::NoRoom,
-        ErrorKind::InvalidChannel(_) | ErrorKind::InvalidChannelState(..) => Reaction::ChannelGone,
-        ErrorKind::InvalidProtocolVersion(_)
-        | ErrorKind::AuthProviderError(_)
-        | ErrorKind::NoDefaultRuntime => Reaction::Refused(error.to_string().into()),
-        ErrorKind::InvalidConnectionState(_)
-        | ErrorKind::IOError(_)
-        | ErrorKind::RuntimeShutdownError(_)
-        | ErrorKind::ParsingError(_)
-        | ErrorKind::SerialisationError(_)
-        | ErrorKind::FutureCompleted
-        | ErrorKind::MissingHeartbeatError => Reaction::Lost,
-        // The library may add kinds; a connection that fails in a new way is not to be trusted.
-        _ => Reaction::Lost,
+        Error::NoChannel => Reaction::NoRoom,
+        Error::ChannelClosed => Reaction::ChannelGone,
+        Error::Version(_) | Error::Login(_) => Reaction::Refused(error.to_string().into()),
+        Error::Closed | Error::Io(_) | Error::Silent | Error::Protocol(_) => Reaction::Lost,
     }
 }
 
@@ -126,15 +114,12 @@ pub(crate) fn closed_by(cause: Cause, text: &Text, own_exchange: bool, own_key: 
 mod tests {
     use std::io;
 
-    use lapin::{
-        ChannelState, ConnectionState,
-        protocol::{AMQPError, AMQPHardError::*, AMQPSoftError::*},
-    };
+    use amq_protocol::protocol::{AMQPError, AMQPHardError::*, AMQPSoftError::*};
 
     use super::*;
 
     fn told(kind: impl Into<AMQPErrorKind>) -> Error {
-        ErrorKind::ProtocolError(AMQPError::new(kind.into(), "TEXT".into())).into()
+        Error::Told(AMQPError::new(kind.into(), "TEXT".into()))
     }
 
     #[test]
@@ -152,14 +137,13 @@ mod tests {
             (told(CONNECTIONFORCED), Reaction::Lost),
             (told(INTERNALERROR), Reaction::Lost),
             (told(FRAMEERROR), Reaction::Lost),
-            (ErrorKind::MissingHeartbeatError.into(), Reaction::Lost),
+            (Error::Silent, Reaction::Lost),
             (io::Error::from(io::ErrorKind::ConnectionReset).into(), Reaction::Lost),
-            (ErrorKind::InvalidConnectionState(ConnectionState::Closed).into(), Reaction::Lost),
-            (
-                ErrorKind::InvalidChannelState(ChannelState::Closed, "x").into(),
-                Reaction::ChannelGone,
-            ),
-            (ErrorKind::ChannelsLimitReached.into(), Reaction::NoRoom),
+            (Error::Closed, Reaction::Lost),
+            (Error::protocol("x"), Reaction::Lost),
+            (Error::Login("x".to_owned()), Reaction::Refused("x".into())),
+            (Error::ChannelClosed, Reaction::ChannelGone),
+            (Error::NoChannel, Reaction::NoRoom),
         ] {
             assert_eq!(reaction(&error), expected, "{error:?}");
         }
@@ -171,7 +155,7 @@ mod tests {
         assert_eq!(refused.to_string(), "the peer refused: queue q: TEXT");
         let refused = connect_error("login", told(ACCESSREFUSED));
         assert!(matches!(refused, ConnectError::Refused { .. }));
-        let broken = connect_error("login", ErrorKind::MissingHeartbeatError.into());
+        let broken = connect_error("login", Error::Silent);
         assert!(matches!(broken, ConnectError::Unreachable(_)));
     }
 

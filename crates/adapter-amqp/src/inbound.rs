@@ -1,26 +1,27 @@
 //! Consuming: one channel for each queue, and one stream of deliveries of all.
 //!
 //! Invariants:
-//! - Each channel has a prefetch before it has a consumer: it is the only bound on what the client
-//!   library holds in memory.
+//! - Each channel has a prefetch before it has a consumer: it bounds how many messages are
+//!   unacknowledged. How much of that waits in memory the client bounds.
 //! - A delivery is registered as unacknowledged before anybody can settle it.
 //! - The end of any consumer is the loss of the connection: the gateway connects anew, and finds
 //!   out what is missing.
 
 use std::{
-    pin::Pin,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use async_trait::async_trait;
-use futures_util::{FutureExt, Stream, StreamExt, stream, stream::SelectAll};
-use lapin::{
-    Channel, Consumer,
-    options::{BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions},
+use amq_protocol::{
+    protocol::{AMQPClass, basic, queue},
     types::{AMQPValue, FieldTable, ShortString},
 };
+use async_trait::async_trait;
 use serde_json::{Map, Value};
-use tokio::{sync::OwnedSemaphorePermit, task::JoinSet};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc},
+    task::JoinSet,
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::warn;
 use transload_adapter::{
@@ -30,17 +31,13 @@ use transload_adapter::{
 use transload_envelope::{Text, Timestamp};
 
 use crate::{
+    client::{self, Arrival, Channel, Client},
     config::{AmqpConfig, Bind, Consume, Declare},
-    connect::Link,
     error::connect_error,
     mapping::{self, Source},
     settle::{Settler, SharedUnacked},
     table::short,
 };
-
-/// What a consumer's stream brings; `None` is its end, which a merged stream would hide.
-type Item = (Arc<Lane>, Option<lapin::Result<lapin::message::Delivery>>);
-type Items = Pin<Box<dyn Stream<Item = Item> + Send>>;
 
 /// One consumer, as the receiving side sees it.
 struct Lane {
@@ -51,7 +48,12 @@ struct Lane {
 
 /// The deliveries of all consumers.
 pub(crate) struct Consumers {
-    items: SelectAll<Items>,
+    client: Client,
+    arrivals: mpsc::Receiver<Arrival>,
+    /// What came while the consumers were started.
+    early: VecDeque<Arrival>,
+    /// By the number of the channel.
+    lanes: HashMap<u16, Arc<Lane>>,
     context: Context,
     message_bytes_max: usize,
     /// Found while deliveries were at hand that had to be handed over first.
@@ -64,68 +66,107 @@ impl Consumers {
     pub(crate) async fn start(
         config: &AmqpConfig,
         context: &Context,
-        link: &Link,
+        client: Client,
+        arrivals: mpsc::Receiver<Arrival>,
     ) -> Result<Self, ConnectError> {
         let abandoned = CancellationToken::new();
-        let mut items = SelectAll::new();
-        let mut settlers = JoinSet::new();
-        for (number, consume) in config.consume.iter().enumerate() {
-            let channel = link
-                .connection
-                .create_channel()
-                .await
-                .map_err(|error| connect_error("channel", error))?;
-            let consumer = subscribe(&channel, config, consume, context, number).await?;
-            let unacked: SharedUnacked = Arc::new(Mutex::default());
-            let (settle, queue) = settlement_channel();
-            let consumer_tag = consumer.tag();
-            let source = Source {
-                adapter: context.name.clone(),
-                queue: consume.queue.as_str().into(),
-                consumer_tag: consumer_tag.as_str().into(),
-                address: consume.address.clone(),
-                mapping: config.address_mapping,
-            };
-            let lane = Arc::new(Lane { source, unacked: Arc::clone(&unacked), settle });
-            items.push(items_of(lane, consumer));
-            let stop = context.stop.clone();
-            let abandoned = abandoned.clone();
-            settlers
-                .spawn(Settler { channel, consumer_tag, queue, unacked, stop, abandoned }.run());
-        }
-        let link = link.clone();
-        context.tasks.spawn(async move {
-            while settlers.join_next().await.is_some() {}
-            link.close().await;
-        });
-        Ok(Self {
-            items,
+        let mut this = Self {
+            client,
+            arrivals,
+            early: VecDeque::new(),
+            lanes: HashMap::new(),
             context: context.clone(),
             message_bytes_max: config.message_bytes_max(),
             failure: None,
-            _abandon: abandoned.drop_guard(),
-        })
+            _abandon: abandoned.clone().drop_guard(),
+        };
+        let mut settlers = JoinSet::new();
+        for (number, consume) in config.consume.iter().enumerate() {
+            settlers.spawn(this.consume(config, consume, number, abandoned.clone()).await?.run());
+        }
+        let client = this.client.clone();
+        context.tasks.spawn(async move {
+            while settlers.join_next().await.is_some() {}
+            client.close().await;
+        });
+        Ok(this)
+    }
+
+    /// Starts to consume one queue.
+    async fn consume(
+        &mut self,
+        config: &AmqpConfig,
+        consume: &Consume,
+        number: usize,
+        abandoned: CancellationToken,
+    ) -> Result<Settler, ConnectError> {
+        let tag = consume.consumer_tag.clone();
+        let tag = tag.unwrap_or_else(|| format!("transload-{}-{number}", self.context.name));
+        let consumer_tag = fitting(&tag)?;
+        let client = self.client.clone();
+        let subscribing = subscribe(client.clone(), config, consume, consumer_tag.clone());
+        let mut subscribing = std::pin::pin!(subscribing);
+        // The answers come behind messages of the consumers that were started before, of which
+        // there are as many as their prefetch says.
+        let channel = loop {
+            tokio::select! {
+                biased;
+                Some(arrival) = self.arrivals.recv() => self.early.push_back(arrival),
+                subscribed = &mut subscribing => break subscribed?,
+            }
+        };
+        let unacked: SharedUnacked = Arc::new(Mutex::default());
+        let (settle, queue) = settlement_channel();
+        let source = Source {
+            adapter: self.context.name.clone(),
+            queue: consume.queue.as_str().into(),
+            consumer_tag: tag.into(),
+            address: consume.address.clone(),
+            mapping: config.address_mapping,
+        };
+        let lane = Arc::new(Lane { source, unacked: Arc::clone(&unacked), settle });
+        self.lanes.insert(channel.number(), lane);
+        let stop = self.context.stop.clone();
+        Ok(Settler { client, channel, consumer_tag, queue, unacked, stop, abandoned })
+    }
+
+    /// The next thing that comes; waits for it. Cancel-safe.
+    async fn next(&mut self) -> Option<Arrival> {
+        match self.early.pop_front() {
+            Some(arrival) => Some(arrival),
+            None => self.arrivals.recv().await,
+        }
+    }
+
+    fn try_next(&mut self) -> Option<Arrival> {
+        self.early.pop_front().or_else(|| self.arrivals.try_recv().ok())
     }
 
     fn take(
         &mut self,
-        item: Option<Item>,
+        arrival: Option<Arrival>,
         credit: OwnedSemaphorePermit,
         into: &mut Vec<Delivery>,
     ) -> Result<(), ReceiveError> {
-        let (lane, delivery) = match item {
-            Some((lane, Some(Ok(delivery)))) => (lane, delivery),
-            Some((_, Some(Err(error)))) => return Err(ReceiveError::Disconnected(error.into())),
-            Some((lane, None)) => {
-                let end = format!("the broker ended the consumer of queue {}", lane.source.queue);
+        let (number, delivery) = match arrival {
+            Some(Arrival::Message(number, delivery, _)) => (number, delivery),
+            Some(Arrival::End(_, Some(error))) => {
+                return Err(ReceiveError::Disconnected(error.into()));
+            }
+            Some(Arrival::End(number, None)) => {
+                let queue = self.lanes.get(&number).map_or("?", |lane| &*lane.source.queue);
+                let end = format!("the broker ended the consumer of queue {queue}");
                 return Err(ReceiveError::Disconnected(end.into()));
             }
-            None => return Err(ReceiveError::Disconnected("no consumer is left".into())),
+            None => return Err(ReceiveError::Disconnected(self.client.loss().into())),
         };
-        let tag = delivery.delivery_tag;
+        let Some(lane) = self.lanes.get(&number).cloned() else {
+            return Err(ReceiveError::Disconnected("a message came on an unknown channel".into()));
+        };
+        let tag = delivery.tag;
         lane.unacked.lock().unwrap_or_else(PoisonError::into_inner).deliver(tag);
         let receipt = Receipt::new(Tag(tag), credit, lane.settle.clone());
-        match self.envelope(&lane.source, delivery) {
+        match self.envelope(&lane.source, *delivery) {
             Ok(envelope) => into.push(Delivery { envelope, receipt }),
             Err(reason) => {
                 warn!(
@@ -142,10 +183,10 @@ impl Consumers {
     fn envelope(
         &self,
         source: &Source,
-        delivery: lapin::message::Delivery,
+        delivery: client::Delivery,
     ) -> Result<transload_envelope::Envelope, Text> {
-        let length = delivery.data.len();
-        if length > self.message_bytes_max {
+        let length = delivery.data_bytes;
+        if length > self.message_bytes_max as u64 {
             let max = self.message_bytes_max;
             return Err(format!("it has {length} bytes, and max_message_bytes is {max}").into());
         }
@@ -168,16 +209,17 @@ impl Inbound for Consumers {
             let Some(credit) = self.context.credit().await else {
                 return Err(ReceiveError::Ended);
             };
-            let item = tokio::select! {
+            let stop = self.context.stop.clone();
+            let arrival = tokio::select! {
                 biased;
-                () = self.context.stop.cancelled() => return Err(ReceiveError::Ended),
-                item = self.items.next() => item,
+                () = stop.cancelled() => return Err(ReceiveError::Ended),
+                arrival = self.next() => arrival,
             };
-            self.take(item, credit, into)?;
+            self.take(arrival, credit, into)?;
             while into.len() - before < limit {
                 let Some(credit) = self.context.try_credit() else { break };
-                let Some(item) = self.items.next().now_or_never() else { break };
-                if let Err(failure) = self.take(item, credit, into) {
+                let Some(arrival) = self.try_next() else { break };
+                if let Err(failure) = self.take(Some(arrival), credit, into) {
                     if into.len() == before {
                         return Err(failure);
                     }
@@ -190,56 +232,75 @@ impl Inbound for Consumers {
     }
 }
 
-fn items_of(lane: Arc<Lane>, consumer: Consumer) -> Items {
-    let end = stream::once(std::future::ready(None));
-    consumer.map(Some).chain(end).map(move |item| (Arc::clone(&lane), item)).boxed()
-}
-
 async fn subscribe(
-    channel: &Channel,
+    client: Client,
     config: &AmqpConfig,
     consume: &Consume,
-    context: &Context,
-    number: usize,
-) -> Result<Consumer, ConnectError> {
+    consumer_tag: ShortString,
+) -> Result<Arc<Channel>, ConnectError> {
+    let channel = client.open_channel().await.map_err(|error| connect_error("channel", error))?;
     let what = format!("queue {}", consume.queue);
-    let failed = |error| connect_error(&what, error);
     let queue = fitting(&consume.queue)?;
-    let prefetch = consume.prefetch.unwrap_or(config.prefetch);
-    channel.basic_qos(prefetch, BasicQosOptions { global: false }).await.map_err(failed)?;
+    let prefetch_count = consume.prefetch.unwrap_or(config.prefetch);
+    let qos = basic::AMQPMethod::Qos(basic::Qos { prefetch_count, global: false });
+    call(&client, &channel, &what, AMQPClass::Basic(qos)).await?;
     if let Declare::Yes(settings) = &consume.declare {
-        let options = QueueDeclareOptions {
+        let declare = queue::AMQPMethod::Declare(queue::Declare {
+            queue: queue.clone(),
+            passive: false,
             durable: settings.durable,
             exclusive: settings.exclusive,
             auto_delete: settings.auto_delete,
-            ..QueueDeclareOptions::default()
-        };
-        let arguments = arguments(&settings.arguments)?;
-        channel.queue_declare(queue.clone(), options, arguments).await.map_err(failed)?;
+            nowait: false,
+            arguments: arguments(&settings.arguments)?,
+        });
+        call(&client, &channel, &what, AMQPClass::Queue(declare)).await?;
     }
     for bind in consume.bind.iter() {
-        bind_to(channel, &queue, bind).await?;
+        bind_to(&client, &channel, &queue, bind).await?;
     }
-    let tag = consume.consumer_tag.clone();
-    let tag = tag.unwrap_or_else(|| format!("transload-{}-{number}", context.name));
     let mut arguments = FieldTable::default();
     if let Some(priority) = consume.priority {
         arguments.insert("x-priority".into(), AMQPValue::LongInt(priority));
     }
-    let options =
-        BasicConsumeOptions { exclusive: consume.exclusive, ..BasicConsumeOptions::default() };
-    channel.basic_consume(queue, fitting(&tag)?, options, arguments).await.map_err(failed)
+    let consuming = basic::AMQPMethod::Consume(basic::Consume {
+        queue,
+        consumer_tag,
+        no_local: false,
+        no_ack: false,
+        exclusive: consume.exclusive,
+        nowait: false,
+        arguments,
+    });
+    call(&client, &channel, &what, AMQPClass::Basic(consuming)).await?;
+    Ok(channel)
 }
 
-async fn bind_to(channel: &Channel, queue: &ShortString, bind: &Bind) -> Result<(), ConnectError> {
-    let exchange = fitting(&bind.exchange)?;
-    let key = fitting(&bind.key)?;
-    let arguments = arguments(&bind.arguments)?;
-    let bound =
-        channel.queue_bind(queue.clone(), exchange, key, QueueBindOptions::default(), arguments);
-    bound.await.map_err(|error| {
-        connect_error(&format!("binding of queue {queue} to exchange {}", bind.exchange), error)
-    })
+async fn call(
+    client: &Client,
+    channel: &Arc<Channel>,
+    what: &str,
+    method: AMQPClass,
+) -> Result<(), ConnectError> {
+    let answered = client.call(channel, method).await;
+    answered.map(drop).map_err(|error| connect_error(what, error))
+}
+
+async fn bind_to(
+    client: &Client,
+    channel: &Arc<Channel>,
+    queue: &ShortString,
+    bind: &Bind,
+) -> Result<(), ConnectError> {
+    let what = format!("binding of queue {queue} to exchange {}", bind.exchange);
+    let binding = queue::AMQPMethod::Bind(queue::Bind {
+        queue: queue.clone(),
+        exchange: fitting(&bind.exchange)?,
+        routing_key: fitting(&bind.key)?,
+        nowait: false,
+        arguments: arguments(&bind.arguments)?,
+    });
+    call(client, channel, &what, AMQPClass::Queue(binding)).await
 }
 
 fn fitting(text: &str) -> Result<ShortString, ConnectError> {

@@ -3,11 +3,10 @@
 //! Invariants:
 //! - A message is acknowledged to its queue only when it has been settled, and counts as published
 //!   only when the broker has confirmed it.
-//! - Nothing reconnects here: the client library's own recovery is off, and the gateway connects
-//!   again after each loss.
-//! - Publishing, consuming and the replies to requests have a connection each; the last is made with
-//!   the first request. The one to publish on is of our own client, the others are the library's.
-//! - No type of the client library appears in a public signature.
+//! - Nothing reconnects here: the gateway connects again after each loss.
+//! - Publishing and consuming have a connection each. Replies to requests come in on the one that
+//!   publishes, since they are not acknowledged.
+//! - No type of the library whose codec is used appears in a public signature.
 
 mod address;
 mod carriage;
@@ -16,7 +15,6 @@ mod config;
 mod connect;
 mod error;
 mod flexible;
-mod handshake;
 mod inbound;
 mod lint;
 mod mapping;
@@ -48,12 +46,7 @@ pub use self::{
     },
     flexible::OneOrMany,
 };
-use self::{
-    connect::{Link, Purpose},
-    inbound::Consumers,
-    outbound::Publisher,
-    request::ReplyDesk,
-};
+use self::{connect::Purpose, inbound::Consumers, outbound::Publisher};
 
 /// A connection to an AMQP 0-9-1 broker.
 #[derive(Clone, Copy, Debug)]
@@ -139,19 +132,19 @@ impl Adapter for AmqpClient {
         config: Arc<AmqpConfig>,
         context: Context,
     ) -> Result<Endpoints<AmqpTarget>, ConnectError> {
-        let publishing = connect::open_client(&config, &context.name, &context.tasks).await?;
-        let (replies, replies_state) = ReplyDesk::new(Arc::clone(&config), &context);
-        let mut states = vec![publishing.state().clone(), replies_state];
+        let open = |purpose| connect::open(&config, &context.name, &context.tasks, purpose);
+        let (publishing, replies) = open(Purpose::Publish).await?;
+        let mut states = vec![publishing.state().clone()];
         let mut inbound: Option<Box<dyn Inbound>> = None;
         if consumes(&config, &context) {
-            let consuming =
-                Link::open(&config, &context.name, &context.tasks, Purpose::Consume).await?;
-            states.push(consuming.state.clone());
-            inbound = Some(Box::new(Consumers::start(&config, &context, &consuming).await?));
+            let (consuming, arrivals) = open(Purpose::Consume).await?;
+            states.push(consuming.state().clone());
+            let consumers = Consumers::start(&config, &context, consuming, arrivals).await?;
+            inbound = Some(Box::new(consumers));
         }
         Ok(Endpoints {
             inbound,
-            outbound: Some(Arc::new(Publisher::new(publishing, replies, config))),
+            outbound: Some(Arc::new(Publisher::new(publishing, replies, config, &context))),
             lost: connect::lost(states),
         })
     }

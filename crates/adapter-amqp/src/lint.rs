@@ -1,6 +1,6 @@
 //! What the types of the settings cannot say.
 
-use lapin::uri::AMQPScheme;
+use amq_protocol::uri::AMQPScheme;
 use transload_adapter::Lint;
 use transload_tls::ClientTls;
 

@@ -18,14 +18,10 @@
 //! `CloudEvents` prefers; `cloudEvents:…` and `ce-…` are read too. The event's source and id are the id of
 //! a message that has no `message_id`.
 
-use std::{borrow::Cow, collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
+use amq_protocol::types::{AMQPValue, ShortString};
 use bytes::Bytes;
-use lapin::{
-    BasicProperties,
-    message::Delivery,
-    types::{AMQPValue, ShortString},
-};
 use transload_adapter::SendError;
 use transload_envelope::{
     Envelope, Header, Headers, MessageId, Origin, Outgoing, Properties, Text, Timestamp, Value,
@@ -34,6 +30,7 @@ use transload_envelope::{
 
 use crate::{
     address::{AddressMapping, wildcard},
+    client::{BasicProperties, Delivery},
     config::{AddressSource, AmqpTarget},
     table,
 };
@@ -82,7 +79,7 @@ pub(crate) fn envelope(
     let mut headers = Headers::default();
     let mut topic = false;
     let mut hops = 0;
-    let table = basic.headers().as_ref().map(table::headers_from_table).transpose()?;
+    let table = basic.headers.as_ref().map(table::headers_from_table).transpose()?;
     for (name, value) in table.unwrap_or_default() {
         match (&*name, value) {
             (CORRELATION_HEADER, Value::Text(text)) if properties.correlation.is_none() => {
@@ -96,7 +93,7 @@ pub(crate) fn envelope(
                 topic = true;
             }
             (RETAIN_HEADER, Value::Bool(retain)) => properties.retain = retain,
-            (TIMESTAMP_HEADER, Value::Int(unix_ms)) if is_of(unix_ms, *basic.timestamp()) => {
+            (TIMESTAMP_HEADER, Value::Int(unix_ms)) if is_of(unix_ms, basic.timestamp) => {
                 properties.timestamp = Some(Timestamp { unix_ms });
             }
             (EXPIRES_HEADER, Value::Int(unix_ms)) => {
@@ -113,7 +110,7 @@ pub(crate) fn envelope(
         }
     }
     let origin = origin(source, &delivery, topic);
-    let id = basic.message_id().as_ref().map(ShortString::as_str).filter(|id| !id.is_empty());
+    let id = basic.message_id.as_deref().filter(|id| !id.is_empty());
     let id = id.map(MessageId::from_source).or_else(|| cloudevents::message_id(&headers));
     let mut envelope = Envelope::identified(id, origin, delivery.data).with_properties(properties);
     envelope.headers = headers;
@@ -150,21 +147,21 @@ fn written(headers: &Headers) -> Headers {
 
 fn origin(source: &Source, delivery: &Delivery, topic: bool) -> Origin {
     let address = match &source.address {
-        AddressSource::RoutingKey => source.mapping.to_address(delivery.routing_key.as_str()),
+        AddressSource::RoutingKey => source.mapping.to_address(&delivery.routing_key),
         AddressSource::Queue => source.mapping.to_address(&source.queue),
         AddressSource::Fixed(address) => address.clone(),
     };
     let origin = Origin::new(source.adapter.clone(), Text::from_static(PROTOCOL), address)
-        .with(Text::from_static("exchange"), delivery.exchange.as_str())
-        .with(Text::from_static("routing_key"), delivery.routing_key.as_str())
+        .with(Text::from_static("exchange"), delivery.exchange.clone())
+        .with(Text::from_static("routing_key"), delivery.routing_key.clone())
         .with(Text::from_static("queue"), source.queue.clone())
         .with(Text::from_static("redelivered"), delivery.redelivered)
         .with(Text::from_static("consumer_tag"), source.consumer_tag.clone());
     if topic {
         return origin.with(Text::from_static(REPLY_TO_ATTRIBUTE), "topic");
     }
-    match delivery.properties.reply_to() {
-        Some(queue) => origin.with(Text::from_static(REPLY_QUEUE_ATTRIBUTE), queue.as_str()),
+    match &delivery.properties.reply_to {
+        Some(queue) => origin.with(Text::from_static(REPLY_QUEUE_ATTRIBUTE), queue.clone()),
         None => origin,
     }
 }
@@ -174,34 +171,33 @@ fn properties_from_amqp(
     mapping: AddressMapping,
     now: Timestamp,
 ) -> Properties {
-    let text =
-        |property: &Option<ShortString>| property.as_ref().map(|text| Text::from(text.as_str()));
-    let expiration = basic.expiration().as_ref().and_then(|ms| ms.as_str().parse().ok());
+    let expiration = basic.expiration.as_ref().and_then(|ms| ms.parse().ok());
     Properties {
-        content_type: text(basic.content_type()),
-        content_encoding: text(basic.content_encoding()),
-        correlation: text(basic.correlation_id()).map(Text::into_bytes),
-        reply_to: text(basic.reply_to()).map(|queue| mapping.to_address(&queue).into()),
+        content_type: basic.content_type.clone(),
+        content_encoding: basic.content_encoding.clone(),
+        correlation: basic.correlation_id.clone().map(Text::into_bytes),
+        reply_to: basic.reply_to.as_ref().map(|queue| mapping.to_address(queue).into()),
         expires_at: expiration.map(|ms| now.after(Duration::from_millis(ms))),
-        priority: *basic.priority(),
-        durable: match basic.delivery_mode() {
+        priority: basic.priority,
+        durable: match basic.delivery_mode {
             Some(2) => Some(true),
             Some(1) => Some(false),
             Some(_) | None => None,
         },
         retain: false,
-        kind: text(basic.kind()),
-        app_id: text(basic.app_id()),
-        user_id: text(basic.user_id()),
-        timestamp: basic.timestamp().map(table::timestamp),
+        kind: basic.kind.clone(),
+        app_id: basic.app_id.clone(),
+        user_id: basic.user_id.clone(),
+        timestamp: basic.timestamp.map(table::timestamp),
     }
 }
 
 /// A message as it is published.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Publish {
-    pub(crate) exchange: ShortString,
-    pub(crate) routing_key: ShortString,
+    /// Texts of 255 bytes at most, as those of the properties.
+    pub(crate) exchange: Text,
+    pub(crate) routing_key: Text,
     pub(crate) properties: BasicProperties,
     pub(crate) payload: Bytes,
     /// The exchange was made for this message by a template.
@@ -229,12 +225,16 @@ pub(crate) fn publish(
 ) -> Result<Publish, SendError> {
     let Outgoing { envelope, arguments } = outgoing;
     let to_queue = names_a_queue(outgoing, target);
-    let exchange = arguments.get("exchange").map(|text| &**text).or(target.exchange.as_deref());
-    let exchange = exchange.filter(|_| !to_queue);
+    let exchange = match (arguments.get("exchange"), &target.exchange) {
+        _ if to_queue => Text::new(),
+        (Some(made), _) => made.clone(),
+        (None, Some(fixed)) => fixed.as_str().into(),
+        (None, None) => Text::new(),
+    };
     let (routing_key, own_key) = routing_key(outgoing, target, mapping)?;
     let own_exchange = arguments.get("exchange").is_some() && !to_queue;
     Ok(Publish {
-        exchange: named(exchange.unwrap_or_default(), "the name of the exchange")?,
+        exchange: named(exchange, "the name of the exchange")?,
         routing_key,
         properties: fitting_properties(envelope, target, mapping, limits, now)?,
         payload: envelope.payload.clone(),
@@ -253,7 +253,7 @@ pub(crate) fn routing_key(
     outgoing: &Outgoing,
     target: &AmqpTarget,
     mapping: AddressMapping,
-) -> Result<(ShortString, bool), SendError> {
+) -> Result<(Text, bool), SendError> {
     let Outgoing { envelope, arguments } = outgoing;
     let (name, fixed) = if names_a_queue(outgoing, target) {
         ("queue", &target.queue)
@@ -261,14 +261,14 @@ pub(crate) fn routing_key(
         ("routing_key", &target.routing_key)
     };
     let (key, own) = match (arguments.get(name), fixed) {
-        (Some(text), _) => (Cow::from(&**text), true),
-        (None, Some(fixed)) => (Cow::from(fixed), false),
-        (None, None) => (Cow::from(mapping.to_key(&envelope.address)), true),
+        (Some(text), _) => (text.clone(), true),
+        (None, Some(fixed)) => (Text::from(fixed), false),
+        (None, None) => (Text::from(mapping.to_key(&envelope.address)), true),
     };
     if own && let Some(word) = wildcard(&key) {
         return Err(rejected(format!("the routing key {key:?} has the wildcard {word} as a word")));
     }
-    Ok((named(&key, "the routing key")?, own))
+    Ok((named(key, "the routing key")?, own))
 }
 
 /// The answer to a request that came in: to the queue that the request names, or, where it names a
@@ -292,8 +292,8 @@ pub(crate) fn answer(
     // An answer is of use only to whoever waits now.
     let target = AmqpTarget { persistent: Some(false), ..AmqpTarget::default() };
     Ok(Publish {
-        exchange: named(exchange, "the name of the exchange")?,
-        routing_key: named(&key, "the queue to reply to")?,
+        exchange: named(exchange.into(), "the name of the exchange")?,
+        routing_key: named(key.into(), "the queue to reply to")?,
         properties: fitting_properties(answer, &target, mapping, limits, now)?,
         payload: answer.payload.clone(),
         own_exchange: false,
@@ -317,7 +317,7 @@ fn fitting_properties(
     }
     let properties = properties_to_amqp(envelope, target, mapping, now)
         .map_err(|reason| SendError::Rejected { reason })?;
-    let header_len = properties_len(&properties) + CONTENT_HEADER_OVERHEAD;
+    let header_len = properties.bytes() + CONTENT_HEADER_OVERHEAD;
     if header_len > limits.frame_bytes_max {
         return Err(rejected(format!(
             "properties and headers take {header_len} bytes, and the broker takes {}",
@@ -331,8 +331,16 @@ fn rejected(reason: String) -> SendError {
     SendError::Rejected { reason: reason.into() }
 }
 
-fn named(text: &str, field: &str) -> Result<ShortString, SendError> {
-    table::short(text, field).map_err(|reason| SendError::Rejected { reason })
+fn named(text: Text, field: &str) -> Result<Text, SendError> {
+    short(text, field).map_err(|reason| SendError::Rejected { reason })
+}
+
+/// A text that fits where AMQP has 255 bytes for it.
+fn short(text: Text, subject: &str) -> Result<Text, Text> {
+    match table::check_short(&text, subject) {
+        Ok(()) => Ok(text),
+        Err(reason) => Err(reason),
+    }
 }
 
 fn properties_to_amqp(
@@ -344,48 +352,41 @@ fn properties_to_amqp(
     let properties = envelope.properties();
     let mut headers = table::table_from_headers(&written(&envelope.headers))?;
     let persistent = target.persistent.unwrap_or(properties.durable != Some(false));
-    let mut basic = BasicProperties::default()
-        .with_message_id(table::short(envelope.id.as_str(), "the message id")?)
-        .with_delivery_mode(if persistent { 2 } else { 1 });
-    if let Some(text) = &properties.content_type {
-        basic = basic.with_content_type(table::short(text, "the content type")?);
-    }
-    if let Some(text) = &properties.content_encoding {
-        basic = basic.with_content_encoding(table::short(text, "the content encoding")?);
-    }
-    if let Some(text) = &properties.kind {
-        basic = basic.with_type(table::short(text, "the type")?);
-    }
-    if let Some(text) = &properties.app_id {
-        basic = basic.with_app_id(table::short(text, "the application id")?);
-    }
-    if let Some(priority) = properties.priority {
-        basic = basic.with_priority(priority);
-    }
-    if let Some(time) = properties.timestamp {
-        basic = basic.with_timestamp(table::seconds(time));
-        if table::timestamp(table::seconds(time)) != time {
-            insert(&mut headers, TIMESTAMP_HEADER, AMQPValue::LongLongInt(time.unix_ms));
-        }
+    let checked =
+        |text: &Option<Text>, subject| text.clone().map(|text| short(text, subject)).transpose();
+    let mut basic = BasicProperties {
+        message_id: Some(short(envelope.id.as_text().clone(), "the message id")?),
+        delivery_mode: Some(if persistent { 2 } else { 1 }),
+        content_type: checked(&properties.content_type, "the content type")?,
+        content_encoding: checked(&properties.content_encoding, "the content encoding")?,
+        kind: checked(&properties.kind, "the type")?,
+        app_id: checked(&properties.app_id, "the application id")?,
+        priority: properties.priority,
+        timestamp: properties.timestamp.map(table::seconds),
+        ..BasicProperties::default()
+    };
+    if let Some(time) = properties.timestamp
+        && table::timestamp(table::seconds(time)) != time
+    {
+        insert(&mut headers, TIMESTAMP_HEADER, AMQPValue::LongLongInt(time.unix_ms));
     }
     if let Some(end) = properties.expires_at {
         let left = end.remaining(now).as_millis();
         if left > EXPIRATION_MS_MAX {
             insert(&mut headers, EXPIRES_HEADER, AMQPValue::LongLongInt(end.unix_ms));
         }
-        let left = left.min(EXPIRATION_MS_MAX).to_string();
-        basic = basic.with_expiration(table::short(&left, "the expiry")?);
+        basic.expiration = Some(left.min(EXPIRATION_MS_MAX).to_string().into());
     }
     if let Some(correlation) = &properties.correlation {
-        match correlation_text(correlation) {
-            Some(text) => basic = basic.with_correlation_id(text),
-            None => insert(&mut headers, CORRELATION_HEADER, binary_safe(correlation)),
+        basic.correlation_id = correlation_text(correlation);
+        if basic.correlation_id.is_none() {
+            insert(&mut headers, CORRELATION_HEADER, binary_safe(correlation));
         }
     }
     if let Some(address) = &properties.reply_to {
         let key = mapping.to_key(address);
         if names_queue(envelope) {
-            basic = basic.with_reply_to(table::short(&key, "the queue to reply to")?);
+            basic.reply_to = Some(short(key.into(), "the queue to reply to")?);
         } else {
             insert(&mut headers, REPLY_TO_TOPIC_HEADER, AMQPValue::LongString(key.into()));
         }
@@ -399,7 +400,10 @@ fn properties_to_amqp(
     if properties.retain {
         insert(&mut headers, RETAIN_HEADER, AMQPValue::Boolean(true));
     }
-    Ok(if headers.is_empty() { basic } else { basic.with_headers(headers.into()) })
+    if !headers.is_empty() {
+        basic.headers = Some(headers.into());
+    }
+    Ok(basic)
 }
 
 fn insert(headers: &mut BTreeMap<ShortString, AMQPValue>, name: &'static str, value: AMQPValue) {
@@ -407,9 +411,10 @@ fn insert(headers: &mut BTreeMap<ShortString, AMQPValue>, name: &'static str, va
 }
 
 /// What fits `correlation_id`: text of up to 255 bytes without NUL.
-fn correlation_text(correlation: &[u8]) -> Option<ShortString> {
+fn correlation_text(correlation: &[u8]) -> Option<Text> {
     let text = std::str::from_utf8(correlation).ok()?;
-    if text.contains('\0') { None } else { ShortString::try_new(text).ok() }
+    let fits = !text.contains('\0') && table::check_short(text, "").is_ok();
+    fits.then(|| text.into())
 }
 
 /// The long form, as RabbitMQ's own MQTT plugin writes it: a long string holds any bytes.
@@ -421,27 +426,6 @@ fn binary_safe(bytes: &Bytes) -> AMQPValue {
 fn names_queue(envelope: &Envelope) -> bool {
     *envelope.origin.protocol == *PROTOCOL
         && envelope.origin.attribute(REPLY_TO_ATTRIBUTE).is_none()
-}
-
-/// How many bytes the properties take on the wire (AMQP 0-9-1, section 4.2.6.1).
-fn properties_len(basic: &BasicProperties) -> usize {
-    let texts = [
-        basic.content_type(),
-        basic.content_encoding(),
-        basic.correlation_id(),
-        basic.reply_to(),
-        basic.expiration(),
-        basic.message_id(),
-        basic.kind(),
-        basic.user_id(),
-        basic.app_id(),
-    ];
-    let texts: usize = texts.into_iter().flatten().map(|text| 1 + text.as_str().len()).sum();
-    texts
-        + basic.headers().as_ref().map_or(0, table::table_len)
-        + usize::from(basic.delivery_mode().is_some())
-        + usize::from(basic.priority().is_some())
-        + basic.timestamp().map_or(0, |_| 8)
 }
 
 #[cfg(test)]

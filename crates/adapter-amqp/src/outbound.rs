@@ -19,14 +19,16 @@ use std::{
 
 use async_trait::async_trait;
 use tokio::{
-    sync::oneshot,
+    sync::{mpsc, oneshot},
     time::{Instant, timeout, timeout_at},
 };
-use transload_adapter::{Destination, Outbound, Replies, RequestError, SendError, Sent, Waiters};
+use transload_adapter::{
+    Context, Destination, Outbound, Replies, RequestError, SendError, Sent, Waiters,
+};
 use transload_envelope::{Envelope, Outgoing, Timestamp};
 
 use crate::{
-    client::{Answer, Answers, Channel, Client, Frames},
+    client::{self, Answer, Answers, Arrival, Channel, Client, Frames},
     config::{AmqpConfig, AmqpTarget},
     connect::{LinkState, is_lost},
     error::{Reaction, closed_by, reaction},
@@ -63,7 +65,7 @@ const GIVE_UP: Duration = Duration::from_secs(1);
 enum Outcome {
     Settled(Result<Sent, SendError>),
     /// The channel or the connection ended first.
-    Open(lapin::Error),
+    Open(client::Error),
 }
 
 /// What a call wants of a channel.
@@ -78,7 +80,14 @@ struct Wish {
 }
 
 impl Publisher {
-    pub(crate) fn new(client: Client, replies: ReplyDesk, config: Arc<AmqpConfig>) -> Self {
+    /// What consumers are sent on this connection are replies.
+    pub(crate) fn new(
+        client: Client,
+        replies: mpsc::Receiver<Arrival>,
+        config: Arc<AmqpConfig>,
+        context: &Context,
+    ) -> Self {
+        let replies = ReplyDesk::new(client.clone(), replies, Arc::clone(&config), context);
         Self { client, config, lanes: Mutex::default(), replies, turn: AtomicUsize::new(0) }
     }
 
@@ -258,7 +267,7 @@ impl Publisher {
     }
 
     /// A channel of a lost connection only says that it is closed.
-    fn is_lost(&self, error: &lapin::Error) -> bool {
+    fn is_lost(&self, error: &client::Error) -> bool {
         is_lost(error) || matches!(&*self.client.state().borrow(), LinkState::Lost(_))
     }
 
@@ -273,7 +282,7 @@ impl Publisher {
     }
 }
 
-fn all_open(messages: &[&Publish], error: &lapin::Error) -> Vec<Outcome> {
+fn all_open(messages: &[&Publish], error: &client::Error) -> Vec<Outcome> {
     messages.iter().map(|_| Outcome::Open(error.clone())).collect()
 }
 
@@ -285,7 +294,7 @@ fn settled(outcome: Outcome, publish: &Publish) -> Result<Sent, SendError> {
 }
 
 /// What the end of a channel means that carried one message only.
-fn alone_error(error: lapin::Error, publish: &Publish) -> SendError {
+fn alone_error(error: client::Error, publish: &Publish) -> SendError {
     match reaction(&error) {
         Reaction::ChannelClosed(cause, text) => {
             closed_by(cause, &text, publish.own_exchange, publish.own_key)
@@ -300,7 +309,7 @@ fn alone_error(error: lapin::Error, publish: &Publish) -> SendError {
 #[derive(Debug)]
 enum Refused {
     Busy(String),
-    Lost(lapin::Error),
+    Lost(client::Error),
 }
 
 impl Refused {
@@ -362,10 +371,10 @@ impl Outbound<AmqpTarget> for Publisher {
         properties.durable = Some(false);
         let (limits, mapping) = (self.limits(), self.config.address_mapping);
         let mut publish = mapping::publish(&message, to.target, mapping, limits, Timestamp::now())?;
-        publish.properties = publish.properties.with_reply_to(desk.queue.clone());
+        publish.properties.reply_to = Some(desk.queue.clone());
         let _waiting = desk.waiters.wait(token, replies);
         if self.deliver_alone("requests", &publish).await? == Sent::NoReceiver {
-            let key = publish.routing_key.as_str();
+            let key = &*publish.routing_key;
             let reason = format!("no queue takes messages with the routing key {key:?}");
             return Err(RequestError::NoResponder { reason: reason.into() });
         }
@@ -380,7 +389,6 @@ impl Outbound<AmqpTarget> for Publisher {
     }
 
     async fn close(&self) {
-        self.replies.close().await;
         self.client.close().await;
     }
 }

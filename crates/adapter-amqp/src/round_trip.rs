@@ -1,11 +1,11 @@
 //! A message to AMQP and back without a broker, for tests of what comes through.
 
-use lapin::message::Delivery;
 use transload_adapter::SendError;
 use transload_envelope::{Envelope, Outgoing, Text, Timestamp};
 
 use crate::{
     address::AddressMapping,
+    client::Delivery,
     config::{AddressSource, AmqpTarget},
     mapping::{self, Limits, Source},
 };
@@ -30,9 +30,15 @@ pub fn round_trip(
         address: AddressSource::RoutingKey,
         mapping,
     };
-    let payload = publish.payload.to_vec();
-    let mut delivery = Delivery::mock(1, publish.exchange, publish.routing_key, false, payload);
-    delivery.properties = publish.properties;
+    let delivery = Delivery {
+        tag: 1,
+        exchange: publish.exchange,
+        routing_key: publish.routing_key,
+        properties: publish.properties,
+        data_bytes: publish.payload.len() as u64,
+        data: publish.payload,
+        redelivered: false,
+    };
     let rejected = |reason: Text| SendError::Rejected { reason };
     Ok((key, mapping::envelope(&source, delivery, now).map_err(rejected)?))
 }

@@ -13,18 +13,23 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future;
-use lapin::{
-    Channel,
-    options::{BasicAckOptions, BasicCancelOptions, BasicNackOptions},
+use amq_protocol::{
+    protocol::{
+        AMQPClass,
+        basic::{AMQPMethod, Cancel},
+    },
     types::ShortString,
 };
+use bytes::BytesMut;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 use transload_adapter::{Settled, Settlement, SettlementQueue};
 
-use crate::unacked::Unacked;
+use crate::{
+    client::{Channel, Client, Result, put_ack, put_nack},
+    unacked::Unacked,
+};
 
 /// How many settlements are applied at once.
 const RUN_MAX: usize = 1024;
@@ -41,7 +46,8 @@ pub(crate) type SharedUnacked = Arc<Mutex<Unacked>>;
 
 /// The settling side of one consumer.
 pub(crate) struct Settler {
-    pub(crate) channel: Channel,
+    pub(crate) client: Client,
+    pub(crate) channel: Arc<Channel>,
     pub(crate) consumer_tag: ShortString,
     pub(crate) queue: SettlementQueue,
     pub(crate) unacked: SharedUnacked,
@@ -70,7 +76,7 @@ impl Settler {
         }
     }
 
-    async fn serve(&mut self) -> lapin::Result<()> {
+    async fn serve(&mut self) -> Result<()> {
         let mut run = Vec::new();
         // Keeps the credits of what the broker does not know of yet.
         let mut applied = Vec::new();
@@ -133,7 +139,7 @@ impl Settler {
         applied: &mut Vec<Settled>,
         held: &mut Held,
         stopping: bool,
-    ) -> lapin::Result<()> {
+    ) -> Result<()> {
         for settled in run.drain(..) {
             let tag = settled.tag.0;
             match settled.settlement {
@@ -153,7 +159,7 @@ impl Settler {
         Ok(())
     }
 
-    async fn release_due(&mut self, held: &mut Held, now: Instant) -> lapin::Result<()> {
+    async fn release_due(&mut self, held: &mut Held, now: Instant) -> Result<()> {
         while let Some(entry) = held.first_entry().filter(|entry| entry.key().0 <= now) {
             let ((_, tag), _settled) = entry.remove_entry();
             self.give_back(tag, true).await?;
@@ -161,7 +167,7 @@ impl Settler {
         Ok(())
     }
 
-    async fn release_all(&mut self, held: &mut Held) -> lapin::Result<()> {
+    async fn release_all(&mut self, held: &mut Held) -> Result<()> {
         for ((_, tag), _settled) in mem::take(held) {
             self.give_back(tag, true).await?;
         }
@@ -169,27 +175,38 @@ impl Settler {
     }
 
     /// Without `requeue` the queue's dead-letter exchange gets the message, if the queue has one.
-    async fn give_back(&self, tag: u64, requeue: bool) -> lapin::Result<()> {
+    async fn give_back(&self, tag: u64, requeue: bool) -> Result<()> {
         self.with_unacked(|unacked| unacked.remove(tag));
-        self.channel.basic_nack(tag, BasicNackOptions { multiple: false, requeue }).await
+        let mut frame = BytesMut::new();
+        put_nack(&mut frame, self.channel.number(), tag, requeue);
+        self.client.write(&self.channel, frame.freeze()).await
     }
 
-    async fn acknowledge(&self, everything: bool) -> lapin::Result<()> {
+    async fn acknowledge(&self, everything: bool) -> Result<()> {
         let (prefix, scattered) = self.with_unacked(|unacked| {
             let prefix = unacked.take_prefix();
             let now = everything || unacked.accepted() > SCATTERED_MAX;
             (prefix, if now { unacked.take_scattered() } else { Vec::new() })
         });
-        if let Some(tag) = prefix {
-            self.channel.basic_ack(tag, BasicAckOptions { multiple: true }).await?;
+        let mut frames = BytesMut::new();
+        for (tag, multiple) in prefix
+            .map(|tag| (tag, true))
+            .into_iter()
+            .chain(scattered.into_iter().map(|tag| (tag, false)))
+        {
+            put_ack(&mut frames, self.channel.number(), tag, multiple);
         }
-        let single = BasicAckOptions { multiple: false };
-        let acks = scattered.into_iter().map(|tag| self.channel.basic_ack(tag, single));
-        future::try_join_all(acks).await.map(drop)
+        if frames.is_empty() {
+            return Ok(());
+        }
+        self.client.write(&self.channel, frames.freeze()).await
     }
 
-    async fn cancel(&self) -> lapin::Result<()> {
-        self.channel.basic_cancel(self.consumer_tag.clone(), BasicCancelOptions::default()).await
+    /// Asks for no answer: it could come behind messages that nobody receives any more.
+    async fn cancel(&self) -> Result<()> {
+        let consumer_tag = self.consumer_tag.clone();
+        let cancel = AMQPMethod::Cancel(Cancel { consumer_tag, nowait: true });
+        self.client.send(&self.channel, AMQPClass::Basic(cancel)).await
     }
 
     fn with_unacked<T>(&self, look: impl FnOnce(&mut Unacked) -> T) -> T {

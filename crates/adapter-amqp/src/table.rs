@@ -7,8 +7,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use amq_protocol::types::{
+    AMQPValue, DecimalValue, FieldArray, FieldTable, LongString, MAX_SHORT_STRING_LENGTH,
+    ShortString,
+};
 use bytes::{BufMut as _, BytesMut};
-use lapin::types::{AMQPValue, DecimalValue, FieldArray, FieldTable, LongString, ShortString};
 use transload_envelope::{Headers, Text, Timestamp, Value};
 
 /// How deep header values may be nested, so that neither side can exhaust the other's stack.
@@ -110,9 +113,18 @@ fn to_amqp(value: &Value, depth: usize) -> Result<AMQPValue, Text> {
 
 /// A short string, or what is wrong with it as a sentence that begins with `subject`.
 pub(crate) fn short(text: &str, subject: &str) -> Result<ShortString, Text> {
-    ShortString::try_new(text).map_err(|_| {
-        format!("{subject} has {} bytes, and AMQP takes 255 at most", text.len()).into()
-    })
+    check_short(text, subject)?;
+    Ok(text.into())
+}
+
+/// The same of a text that stays one.
+pub(crate) fn check_short(text: &str, subject: &str) -> Result<(), Text> {
+    if text.len() > MAX_SHORT_STRING_LENGTH {
+        let length = text.len();
+        let max = MAX_SHORT_STRING_LENGTH;
+        return Err(format!("{subject} has {length} bytes, and AMQP takes {max} at most").into());
+    }
+    Ok(())
 }
 
 /// The header that names the headers whose arrays are repeats, and not lists.
@@ -339,7 +351,7 @@ mod tests {
         }
         table.insert("list".into(), AMQPValue::FieldArray(values.to_vec().into()));
         table.insert("map".into(), AMQPValue::FieldTable(table.clone()));
-        let written = lapin::types::generation::gen_field_table(&table)(Vec::new().into());
+        let written = amq_protocol::types::generation::gen_field_table(&table)(Vec::new().into());
         let (expected, _) = written.unwrap().into_inner();
         let mut bytes = BytesMut::new();
         put_table(&mut bytes, &table);

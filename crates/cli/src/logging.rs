@@ -28,14 +28,12 @@ pub(crate) fn start(arguments: &LogArguments) -> Result<(), String> {
     started.map_err(|error| format!("the log cannot be started: {error}"))
 }
 
-/// A level alone is about this program; the libraries below it then tell of warnings only, and the
-/// AMQP library of errors: it warns of each message that comes back, with its content, and we tell
-/// of those ourselves.
+/// A level alone is about this program; the libraries below it then tell of warnings only.
 fn directives(wanted: &str) -> String {
     let level = wanted.trim().to_lowercase();
     match level.as_str() {
         "off" | "error" => level,
-        _ if LEVELS.contains(&level.as_str()) => format!("warn,lapin=error,transload={level}"),
+        _ if LEVELS.contains(&level.as_str()) => format!("warn,transload={level}"),
         _ => wanted.to_owned(),
     }
 }
@@ -47,8 +45,8 @@ mod tests {
     #[test]
     fn a_level_alone_is_about_this_program() {
         for (wanted, expected) in [
-            ("info", "warn,lapin=error,transload=info"),
-            ("DEBUG", "warn,lapin=error,transload=debug"),
+            ("info", "warn,transload=info"),
+            ("DEBUG", "warn,transload=debug"),
             ("error", "error"),
             ("warn,transload_gateway=trace", "warn,transload_gateway=trace"),
         ] {

@@ -12,26 +12,28 @@ use std::{
     },
 };
 
-use amq_protocol::frame::AMQPContentHeader;
-use lapin::{
-    ChannelState, ErrorKind,
-    protocol::{
-        AMQPClass, AMQPError, AMQPSoftError,
-        basic::{AMQPMethod as Basic, Return},
-        channel::{AMQPMethod, Close, CloseOk, FlowOk, Open},
-        confirm::{AMQPMethod as Confirm, Select},
-    },
+use amq_protocol::protocol::{
+    AMQPClass,
+    basic::{AMQPMethod as Basic, CancelOk},
+    channel::{AMQPMethod, Close, CloseOk, FlowOk, Open},
+    confirm::{AMQPMethod as Confirm, Select},
+    queue::AMQPMethod as Queue,
 };
+use bytes::Bytes;
 use tokio::sync::oneshot;
+use transload_adapter::Occupied;
 
 use super::{
+    arrivals::{Arrival, Arrivals, Delivery},
+    content::{Content, Head},
     encode::Frames,
-    input::{OnChannel, fault, method_frame},
+    error::{Error, Result},
+    input::{Deliver, Header, OnChannel, method_frame},
     io::Output,
     window::{Answer, Answers, Returned, Window},
 };
 
-/// A channel, for whoever publishes on it. It is closed some time after the last of them is gone.
+/// A channel, for whoever uses it. It is closed some time after the last of them is gone.
 #[derive(Debug)]
 pub(crate) struct Channel {
     number: u16,
@@ -44,34 +46,33 @@ impl Channel {
         self.number
     }
 
-    /// Whether nothing more can be published on it.
+    /// Whether it is of no more use.
     pub(crate) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
     }
 }
 
 /// Who asked for a channel.
-pub(super) type Opened = oneshot::Sender<lapin::Result<Arc<Channel>>>;
+pub(super) type Opened = oneshot::Sender<Result<Arc<Channel>>>;
+/// Who asked something on a channel.
+pub(super) type Reply = oneshot::Sender<Result<AMQPClass>>;
 
 /// A channel, as the connection sees it.
 struct Entry {
     channel: Arc<Channel>,
     /// Until the broker has opened it.
     opening: Option<Opened>,
+    /// Until the broker has answered.
+    call: Option<Reply>,
     window: Window,
-    /// What is being returned.
-    returning: Option<Returning>,
+    /// What is coming in.
+    content: Option<Content>,
+    /// There is a consumer, which wants to know of the end.
+    consumes: bool,
     /// The broker has asked to send nothing for now (section 1.5.2.3); what comes meanwhile. A call
     /// waits for its answers before the next, so these are few.
     held: Option<Vec<(Frames, oneshot::Sender<Answers>)>>,
     closing: bool,
-}
-
-/// A message that is being returned: the method is there, the content is on its way.
-struct Returning {
-    method: Return,
-    header: Option<Box<AMQPContentHeader>>,
-    bytes_left: u64,
 }
 
 /// All channels of one connection.
@@ -79,34 +80,27 @@ pub(super) struct Channels {
     entries: HashMap<u16, Entry>,
     channel_max: u16,
     last: u16,
+    payload_bytes_max: usize,
+    pub(super) arrivals: Arrivals,
 }
 
 impl Channels {
-    pub(super) fn new(channel_max: u16) -> Self {
-        Self { entries: HashMap::new(), channel_max, last: 0 }
+    pub(super) fn new(channel_max: u16, payload_bytes_max: usize, arrivals: Arrivals) -> Self {
+        Self { entries: HashMap::new(), channel_max, last: 0, payload_bytes_max, arrivals }
     }
 
     /// Asks the broker for a channel with confirmations; closes those that nobody uses any more.
-    pub(super) fn open(&mut self, opened: Opened, output: &mut Output) -> lapin::Result<()> {
+    pub(super) fn open(&mut self, opened: Opened, output: &mut Output) -> Result<()> {
         self.close_unused(output)?;
         let Some(number) = self.free_number() else {
-            drop(opened.send(Err(ErrorKind::ChannelsLimitReached.into())));
+            drop(opened.send(Err(Error::NoChannel)));
             return Ok(());
         };
         output.push(method_frame(number, AMQPClass::Channel(AMQPMethod::Open(Open {})))?);
         let select = Confirm::Select(Select { nowait: false });
         output.push(method_frame(number, AMQPClass::Confirm(select))?);
-        self.entries.insert(
-            number,
-            Entry {
-                channel: Arc::new(Channel { number, ended: AtomicBool::new(false) }),
-                opening: Some(opened),
-                window: Window::default(),
-                returning: None,
-                held: None,
-                closing: false,
-            },
-        );
+        let channel = Arc::new(Channel { number, ended: AtomicBool::new(false) });
+        self.entries.insert(number, Entry::new(channel, opened));
         Ok(())
     }
 
@@ -126,7 +120,7 @@ impl Channels {
         }
     }
 
-    fn close_unused(&mut self, output: &mut Output) -> lapin::Result<()> {
+    fn close_unused(&mut self, output: &mut Output) -> Result<()> {
         for entry in self.entries.values_mut() {
             let unused = entry.opening.is_none() && Arc::strong_count(&entry.channel) == 1;
             if unused && !entry.closing {
@@ -136,17 +130,40 @@ impl Channels {
         Ok(())
     }
 
+    fn usable(&mut self, channel: &Arc<Channel>) -> Option<&mut Entry> {
+        let entry = self.entries.get_mut(&channel.number)?;
+        (Arc::ptr_eq(&entry.channel, channel) && !entry.closing).then_some(entry)
+    }
+
     /// Closes a channel whose answers nobody waits for any longer.
-    pub(super) fn give_up(
+    pub(super) fn give_up(&mut self, channel: &Arc<Channel>, output: &mut Output) -> Result<()> {
+        match self.usable(channel) {
+            Some(entry) => entry.close(output),
+            None => Ok(()),
+        }
+    }
+
+    /// Asks the broker something, one thing at a time on each channel.
+    pub(super) fn call(
         &mut self,
         channel: &Arc<Channel>,
+        method: Bytes,
+        reply: Reply,
         output: &mut Output,
-    ) -> lapin::Result<()> {
-        match self.entries.get_mut(&channel.number) {
-            Some(entry) if Arc::ptr_eq(&entry.channel, channel) && !entry.closing => {
-                entry.close(output)
+    ) {
+        match self.usable(channel) {
+            Some(entry) => {
+                entry.call = Some(reply);
+                output.push(method);
             }
-            Some(_) | None => Ok(()),
+            None => drop(reply.send(Err(Error::ChannelClosed))),
+        }
+    }
+
+    /// Writes what has no answer. It is dropped if the channel has ended.
+    pub(super) fn write(&mut self, channel: &Arc<Channel>, frames: Bytes, output: &mut Output) {
+        if self.usable(channel).is_some() {
+            output.push(frames);
         }
     }
 
@@ -158,13 +175,10 @@ impl Channels {
         done: oneshot::Sender<Answers>,
         output: &mut Output,
     ) {
-        let entry = self.entries.get_mut(&channel.number);
-        let Some(entry) =
-            entry.filter(|entry| Arc::ptr_eq(&entry.channel, channel) && !entry.closing)
-        else {
+        let Some(entry) = self.usable(channel) else {
             let mut window = Window::default();
             window.enter(frames.messages(), done);
-            window.end(&ended());
+            window.end(&Error::ChannelClosed);
             return;
         };
         if let Some(held) = &mut entry.held {
@@ -179,12 +193,8 @@ impl Channels {
     /// # Errors
     ///
     /// If the broker does not keep to the protocol: the connection is of no more use.
-    pub(super) fn take(
-        &mut self,
-        number: u16,
-        said: OnChannel,
-        output: &mut Output,
-    ) -> lapin::Result<()> {
+    pub(super) fn take(&mut self, number: u16, said: OnChannel, output: &mut Output) -> Result<()> {
+        let bytes_max = self.payload_bytes_max;
         match said {
             OnChannel::Confirm { tag, multiple, taken } => {
                 let answer = if taken { Answer::Taken } else { Answer::NotTaken };
@@ -192,55 +202,103 @@ impl Channels {
                 if entry.closing || entry.window.answer(tag, multiple, answer) {
                     Ok(())
                 } else {
-                    Err(fault("the broker confirms what was never published"))
+                    Err(Error::protocol("the broker confirms what was never published"))
                 }
             }
-            OnChannel::Method(AMQPClass::Channel(method)) => {
-                self.take_method(number, method, output)
+            OnChannel::Deliver(deliver) => self.entry(number)?.begin(Head::Delivered(deliver)),
+            OnChannel::Header(header) => {
+                self.entry(number)?.content()?.take_header(header)?;
+                self.finish_content(number)
             }
-            OnChannel::Method(AMQPClass::Confirm(Confirm::SelectOk(_))) => self.opened(number),
-            OnChannel::Method(AMQPClass::Basic(Basic::Return(method))) => {
-                self.entry(number)?.returning =
-                    Some(Returning { method, header: None, bytes_left: 0 });
-                Ok(())
+            OnChannel::Body(part) => {
+                self.entry(number)?.content()?.take_part(&part, bytes_max)?;
+                self.finish_content(number)
             }
-            OnChannel::Header(header) => self.entry(number)?.take_header(header),
-            OnChannel::Body(bytes) => self.entry(number)?.take_body(bytes),
-            OnChannel::Method(_) => Err(fault("the broker sends a method that has no place here")),
+            OnChannel::Method(method) => self.take_method(number, method, output),
         }
     }
 
-    fn entry(&mut self, channel: u16) -> lapin::Result<&mut Entry> {
-        self.entries.get_mut(&channel).ok_or_else(|| fault("the broker names an unknown channel"))
+    fn entry(&mut self, channel: u16) -> Result<&mut Entry> {
+        let entry = self.entries.get_mut(&channel);
+        entry.ok_or_else(|| Error::protocol("the broker names an unknown channel"))
     }
 
-    fn opened(&mut self, number: u16) -> lapin::Result<()> {
+    fn finish_content(&mut self, number: u16) -> Result<()> {
         let entry = self.entry(number)?;
-        if let Some(opened) = entry.opening.take() {
-            // Whoever has given up leaves a channel that nobody uses.
-            drop(opened.send(Ok(Arc::clone(&entry.channel))));
+        let Some(content) = entry.content.take_if(|content| content.is_complete()) else {
+            return Ok(());
+        };
+        match content.into_parts() {
+            Some((Head::Returned(method), header, _)) => {
+                entry.window.returned(&Returned {
+                    message_id: header.properties.message_id,
+                    exchange: method.exchange.as_str().into(),
+                    routing_key: method.routing_key.as_str().into(),
+                    reason: format!("{} {}", method.reply_code, method.reply_text),
+                });
+            }
+            // After the channel was given up nobody could acknowledge it.
+            Some((Head::Delivered(head), header, data)) if !entry.closing => {
+                let delivery = Box::new(delivery(head, header, data));
+                self.arrivals.push(Arrival::Message(number, delivery, Occupied::default()));
+            }
+            Some((Head::Delivered(_), ..)) | None => {}
         }
         Ok(())
     }
 
-    fn take_method(
+    fn take_method(&mut self, number: u16, method: AMQPClass, output: &mut Output) -> Result<()> {
+        match method {
+            AMQPClass::Channel(method) => self.take_channel_method(number, method, output),
+            AMQPClass::Confirm(Confirm::SelectOk(_)) => {
+                self.entry(number)?.opened();
+                Ok(())
+            }
+            AMQPClass::Basic(Basic::Return(method)) => {
+                self.entry(number)?.begin(Head::Returned(method))
+            }
+            AMQPClass::Basic(Basic::Cancel(cancel)) => {
+                if !cancel.nowait {
+                    let ok = Basic::CancelOk(CancelOk { consumer_tag: cancel.consumer_tag });
+                    output.push(method_frame(number, AMQPClass::Basic(ok))?);
+                }
+                self.end_consumer(number, None)
+            }
+            method @ (AMQPClass::Basic(
+                Basic::QosOk(_) | Basic::ConsumeOk(_) | Basic::CancelOk(_),
+            )
+            | AMQPClass::Queue(Queue::DeclareOk(_) | Queue::BindOk(_))) => {
+                self.entry(number)?.reply(method);
+                Ok(())
+            }
+            AMQPClass::Basic(_)
+            | AMQPClass::Connection(_)
+            | AMQPClass::Access(_)
+            | AMQPClass::Exchange(_)
+            | AMQPClass::Queue(_)
+            | AMQPClass::Tx(_)
+            | AMQPClass::Confirm(_) => {
+                Err(Error::protocol("the broker sends a method that has no place here"))
+            }
+        }
+    }
+
+    fn take_channel_method(
         &mut self,
         number: u16,
         method: AMQPMethod,
         output: &mut Output,
-    ) -> lapin::Result<()> {
+    ) -> Result<()> {
         match method {
             AMQPMethod::OpenOk(_) => Ok(()),
             AMQPMethod::Close(close) => {
                 let ok = AMQPClass::Channel(AMQPMethod::CloseOk(CloseOk {}));
                 output.push(method_frame(number, ok)?);
-                let error = closed(close);
+                let error = Error::from(close);
+                self.entry(number)?.end(&error);
+                self.end_consumer(number, Some(error))?;
                 // Both sides may close at once: then the answer to ours follows.
-                let entry = self.entry(number)?;
-                entry.end(&error);
-                if !entry.closing {
-                    self.entries.remove(&number);
-                }
+                self.entries.retain(|other, entry| *other != number || entry.closing);
                 Ok(())
             }
             AMQPMethod::CloseOk(_) => {
@@ -254,38 +312,97 @@ impl Channels {
                 Ok(())
             }
             AMQPMethod::Open(_) | AMQPMethod::FlowOk(_) => {
-                Err(fault("the broker sends a method that only clients send"))
+                Err(Error::protocol("the broker sends a method that only clients send"))
             }
         }
     }
 
+    fn end_consumer(&mut self, number: u16, error: Option<Error>) -> Result<()> {
+        if std::mem::take(&mut self.entry(number)?.consumes) {
+            self.arrivals.push(Arrival::End(number, error));
+        }
+        Ok(())
+    }
+
     /// Tells all who wait that the connection has ended.
-    pub(super) fn end(&mut self, error: &lapin::Error) {
+    pub(super) fn end(&mut self, error: &Error) {
         for (_, mut entry) in self.entries.drain() {
             entry.end(error);
         }
     }
 }
 
+fn delivery(head: Deliver, header: Header, data: Bytes) -> Delivery {
+    let Deliver { tag, redelivered, exchange, routing_key } = head;
+    let Header { body_bytes, properties } = header;
+    Delivery { tag, redelivered, exchange, routing_key, properties, data, data_bytes: body_bytes }
+}
+
 impl Entry {
+    fn new(channel: Arc<Channel>, opened: Opened) -> Self {
+        Self {
+            channel,
+            opening: Some(opened),
+            call: None,
+            window: Window::default(),
+            content: None,
+            consumes: false,
+            held: None,
+            closing: false,
+        }
+    }
+
+    fn opened(&mut self) {
+        if let Some(opened) = self.opening.take() {
+            // Whoever has given up leaves a channel that nobody uses.
+            drop(opened.send(Ok(Arc::clone(&self.channel))));
+        }
+    }
+
+    fn reply(&mut self, method: AMQPClass) {
+        if let AMQPClass::Basic(Basic::ConsumeOk(_)) = method {
+            self.consumes = true;
+        } else if let AMQPClass::Basic(Basic::CancelOk(_)) = method {
+            self.consumes = false;
+        }
+        if let Some(call) = self.call.take() {
+            drop(call.send(Ok(method)));
+        }
+    }
+
+    fn begin(&mut self, head: Head) -> Result<()> {
+        match self.content.replace(Content::new(head)) {
+            None => Ok(()),
+            Some(_) => Err(Error::protocol("the broker begins a message within another")),
+        }
+    }
+
+    fn content(&mut self) -> Result<&mut Content> {
+        let content = self.content.as_mut();
+        content.ok_or_else(|| Error::protocol("the broker sends a content without a message"))
+    }
+
     fn write(&mut self, frames: Frames, done: oneshot::Sender<Answers>, output: &mut Output) {
         self.window.enter(frames.messages(), done);
         frames.write_to(output);
     }
 
-    fn close(&mut self, output: &mut Output) -> lapin::Result<()> {
+    fn close(&mut self, output: &mut Output) -> Result<()> {
         let close = Close { reply_code: 200, reply_text: "".into(), class_id: 0, method_id: 0 };
         let close = AMQPClass::Channel(AMQPMethod::Close(close));
         output.push(method_frame(self.channel.number, close)?);
         self.closing = true;
-        self.end(&ended());
+        self.end(&Error::ChannelClosed);
         Ok(())
     }
 
-    fn end(&mut self, error: &lapin::Error) {
+    fn end(&mut self, error: &Error) {
         self.channel.ended.store(true, Ordering::Release);
         if let Some(opened) = self.opening.take() {
             drop(opened.send(Err(error.clone())));
+        }
+        if let Some(call) = self.call.take() {
+            drop(call.send(Err(error.clone())));
         }
         for (frames, done) in self.held.take().unwrap_or_default() {
             self.window.enter(frames.messages(), done);
@@ -302,47 +419,4 @@ impl Entry {
             self.write(frames, done, output);
         }
     }
-
-    fn take_header(&mut self, header: Box<AMQPContentHeader>) -> lapin::Result<()> {
-        let Some(returning) = self.returning.as_mut().filter(|one| one.header.is_none()) else {
-            return Err(fault("the broker sends a content header without a message"));
-        };
-        returning.bytes_left = header.body_size;
-        returning.header = Some(header);
-        self.finish_return();
-        Ok(())
-    }
-
-    fn take_body(&mut self, bytes: usize) -> lapin::Result<()> {
-        let Some(returning) = self.returning.as_mut().filter(|one| one.header.is_some()) else {
-            return Err(fault("the broker sends a content without its header"));
-        };
-        returning.bytes_left = returning.bytes_left.saturating_sub(bytes as u64);
-        self.finish_return();
-        Ok(())
-    }
-
-    fn finish_return(&mut self) {
-        if let Some(Returning { method, header: Some(header), .. }) =
-            self.returning.take_if(|one| one.bytes_left == 0)
-        {
-            self.window.returned(&Returned {
-                message_id: header.properties.message_id().clone(),
-                exchange: method.exchange,
-                routing_key: method.routing_key,
-                reason: format!("{} {}", method.reply_code, method.reply_text),
-            });
-        }
-    }
-}
-
-fn ended() -> lapin::Error {
-    ErrorKind::InvalidChannelState(ChannelState::Closed, "the channel was closed").into()
-}
-
-fn closed(close: Close) -> lapin::Error {
-    let text = close.reply_text.clone();
-    let error = AMQPError::try_from(close)
-        .unwrap_or_else(|_| AMQPError::new(AMQPSoftError::PRECONDITIONFAILED.into(), text));
-    ErrorKind::ProtocolError(error).into()
 }

@@ -1,20 +1,20 @@
 //! Messages as frames: `basic.publish`, the content header, the content (AMQP 0-9-1, section 4.2).
 
+use amq_protocol::protocol::constants::{FRAME_BODY, FRAME_END, FRAME_HEADER, FRAME_METHOD};
 use bytes::{BufMut as _, Bytes, BytesMut};
-use lapin::{
-    BasicProperties,
-    protocol::constants::{FRAME_BODY, FRAME_END, FRAME_HEADER, FRAME_METHOD},
-    types::ShortString,
+
+use super::{
+    input::{BASIC, OVERHEAD},
+    io::Output,
+    properties::put_text,
 };
+use crate::mapping::Publish;
 
-use super::io::Output;
-use crate::{mapping::Publish, table};
-
-/// `basic.publish` (section 1.8.3.7).
-const BASIC: u16 = 60;
+/// `basic.publish` (section 1.8.3.7), and the acknowledgements of what was delivered (1.8.3.13 and,
+/// of RabbitMQ's extensions, 1.8.3.14).
 const PUBLISH: u16 = 40;
-/// Type, channel and length in front, and the end mark.
-const OVERHEAD: usize = 8;
+const ACK: u16 = 80;
+const NACK: u16 = 120;
 /// Payloads below this are copied behind their header; larger ones are written where they lie.
 const INLINE_BYTES_MAX: usize = 8 * 1024;
 /// About what one message takes beside its payload.
@@ -67,15 +67,15 @@ impl Frames {
         self.tail.put_u16(BASIC);
         self.tail.put_u16(PUBLISH);
         self.tail.put_u16(0);
-        put_short(&mut self.tail, &publish.exchange);
-        put_short(&mut self.tail, &publish.routing_key);
+        put_text(&mut self.tail, &publish.exchange);
+        put_text(&mut self.tail, &publish.routing_key);
         self.tail.put_u8(u8::from(self.mandatory));
         self.end(at);
         let at = self.begin(FRAME_HEADER);
         self.tail.put_u16(BASIC);
         self.tail.put_u16(0);
         self.tail.put_u64(payload.len() as u64);
-        put_properties(&mut self.tail, &publish.properties);
+        publish.properties.put(&mut self.tail);
         self.end(at);
         if inline && !payload.is_empty() {
             let at = self.begin(FRAME_BODY);
@@ -121,70 +121,42 @@ fn length(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
-fn put_short(into: &mut BytesMut, text: &ShortString) {
-    // The type holds 255 bytes at most.
-    into.put_u8(u8::try_from(text.as_str().len()).unwrap_or(u8::MAX));
-    into.extend_from_slice(text.as_str().as_bytes());
+/// Adds an acknowledgement of a delivery, or with `multiple` of all up to it.
+pub(crate) fn put_ack(into: &mut BytesMut, channel: u16, tag: u64, multiple: bool) {
+    put_settlement(into, channel, ACK, tag, u8::from(multiple));
 }
 
-/// The flags that say which properties there are, and these (sections 4.2.6.1 and 1.8.1).
-fn put_properties(into: &mut BytesMut, basic: &BasicProperties) {
-    let at = into.len();
-    into.put_u16(0);
-    let mut flags = Flags(0);
-    flags.text(into, 15, basic.content_type().as_ref());
-    flags.text(into, 14, basic.content_encoding().as_ref());
-    if let Some(headers) = flags.has(13, basic.headers().as_ref()) {
-        table::put_table(into, headers);
-    }
-    if let Some(mode) = flags.has(12, *basic.delivery_mode()) {
-        into.put_u8(mode);
-    }
-    if let Some(priority) = flags.has(11, *basic.priority()) {
-        into.put_u8(priority);
-    }
-    flags.text(into, 10, basic.correlation_id().as_ref());
-    flags.text(into, 9, basic.reply_to().as_ref());
-    flags.text(into, 8, basic.expiration().as_ref());
-    flags.text(into, 7, basic.message_id().as_ref());
-    if let Some(seconds) = flags.has(6, *basic.timestamp()) {
-        into.put_u64(seconds);
-    }
-    flags.text(into, 5, basic.kind().as_ref());
-    flags.text(into, 4, basic.user_id().as_ref());
-    flags.text(into, 3, basic.app_id().as_ref());
-    flags.text(into, 2, basic.cluster_id().as_ref());
-    if let Some(place) = into.get_mut(at..at + 2) {
-        place.copy_from_slice(&flags.0.to_be_bytes());
-    }
+/// Adds a negative acknowledgement of one delivery. Without `requeue` the queue's dead-letter
+/// exchange gets the message, if the queue has one.
+pub(crate) fn put_nack(into: &mut BytesMut, channel: u16, tag: u64, requeue: bool) {
+    put_settlement(into, channel, NACK, tag, u8::from(requeue) << 1);
 }
 
-/// Which properties there are.
-struct Flags(u16);
-
-impl Flags {
-    fn has<T>(&mut self, bit: u16, property: Option<T>) -> Option<T> {
-        self.0 |= u16::from(property.is_some()) << bit;
-        property
-    }
-
-    fn text(&mut self, into: &mut BytesMut, bit: u16, text: Option<&ShortString>) {
-        if let Some(text) = self.has(bit, text) {
-            put_short(into, text);
-        }
-    }
+fn put_settlement(into: &mut BytesMut, channel: u16, method: u16, tag: u64, flags: u8) {
+    into.put_u8(FRAME_METHOD);
+    into.put_u16(channel);
+    into.put_u32(13);
+    into.put_u16(BASIC);
+    into.put_u16(method);
+    into.put_u64(tag);
+    into.put_u8(flags);
+    into.put_u8(FRAME_END);
 }
 
 #[cfg(test)]
 mod tests {
-    use amq_protocol::frame::{AMQPContentHeader, AMQPFrame, parse_frame};
-    use bytes::Buf as _;
-    use lapin::{
+    use amq_protocol::{
+        frame::{AMQPContentHeader, AMQPFrame, parse_frame},
         protocol::{AMQPClass, basic},
         types::{AMQPValue, FieldTable},
     };
+    use bytes::Buf as _;
 
     use super::*;
+    use crate::client::{
+        BasicProperties,
+        input::{Frame, OnChannel, next_frame},
+    };
 
     fn publish(payload: Bytes, properties: BasicProperties) -> Publish {
         Publish {
@@ -197,13 +169,37 @@ mod tests {
         }
     }
 
-    fn full() -> BasicProperties {
+    fn headers() -> FieldTable {
         let mut headers = FieldTable::default();
         headers.insert("h".into(), AMQPValue::LongString("v".into()));
-        BasicProperties::default()
+        headers
+    }
+
+    fn full() -> BasicProperties {
+        BasicProperties {
+            content_type: Some("a".into()),
+            content_encoding: Some("b".into()),
+            headers: Some(headers()),
+            delivery_mode: Some(2),
+            priority: Some(9),
+            correlation_id: Some("c".into()),
+            reply_to: Some("d".into()),
+            expiration: Some("60000".into()),
+            message_id: Some("e".into()),
+            timestamp: Some(1 << 40),
+            kind: Some("f".into()),
+            user_id: Some("g".into()),
+            app_id: Some("h".into()),
+            cluster_id: Some("i".into()),
+        }
+    }
+
+    /// The same as the library has it.
+    fn full_of_library() -> basic::AMQPProperties {
+        basic::AMQPProperties::default()
             .with_content_type("a".into())
             .with_content_encoding("b".into())
-            .with_headers(headers)
+            .with_headers(headers())
             .with_delivery_mode(2)
             .with_priority(9)
             .with_correlation_id("c".into())
@@ -217,12 +213,15 @@ mod tests {
             .with_cluster_id("i".into())
     }
 
-    /// What the library's codec makes of the frames.
-    fn read(frames: Frames) -> Vec<AMQPFrame> {
+    fn written(frames: Frames) -> Bytes {
         let mut output = Output::default();
         frames.write_to(&mut output);
-        let bytes = output.copy_to_bytes(output.remaining());
-        let mut rest = &bytes[..];
+        output.copy_to_bytes(output.remaining())
+    }
+
+    /// What the library's codec makes of the frames.
+    fn read(bytes: &[u8]) -> Vec<AMQPFrame> {
+        let mut rest = bytes;
         let mut read = Vec::new();
         while !rest.is_empty() {
             let (left, frame) = parse_frame(rest).unwrap();
@@ -232,7 +231,7 @@ mod tests {
         read
     }
 
-    fn head(mandatory: bool, properties: BasicProperties, bytes: usize) -> [AMQPFrame; 2] {
+    fn head(mandatory: bool, properties: basic::AMQPProperties, bytes: usize) -> [AMQPFrame; 2] {
         let method = basic::AMQPMethod::Publish(basic::Publish {
             exchange: "amq.topic".into(),
             routing_key: "a.b".into(),
@@ -250,10 +249,10 @@ mod tests {
         frames.push(&publish("hello".into(), full()));
         frames.push(&publish(Bytes::new(), BasicProperties::default()));
         assert_eq!(frames.messages(), 2);
-        let mut expected = head(true, full(), 5).to_vec();
+        let mut expected = head(true, full_of_library(), 5).to_vec();
         expected.push(AMQPFrame::Body(5, b"hello".to_vec()));
-        expected.extend(head(true, BasicProperties::default(), 0));
-        assert_eq!(read(frames), expected);
+        expected.extend(head(true, basic::AMQPProperties::default(), 0));
+        assert_eq!(read(&written(frames)), expected);
     }
 
     #[test]
@@ -263,10 +262,42 @@ mod tests {
         frames.push(&publish(payload.clone(), full()));
         let shared = |piece: &&Bytes| payload.as_ptr_range().contains(&piece.as_ptr());
         assert_eq!(frames.pieces.iter().filter(shared).count(), 3);
-        let mut expected = head(false, full(), 20_000).to_vec();
+        let mut expected = head(false, full_of_library(), 20_000).to_vec();
         for bytes in [8184, 8184, 3632] {
             expected.push(AMQPFrame::Body(5, vec![b'x'; bytes]));
         }
-        assert_eq!(read(frames), expected);
+        assert_eq!(read(&written(frames)), expected);
+    }
+
+    #[test]
+    fn properties_are_read_as_they_were_written() {
+        for properties in [full(), BasicProperties::default()] {
+            let mut frames = Frames::new(5, 4096, false);
+            frames.push(&publish(Bytes::new(), properties.clone()));
+            let mut bytes = BytesMut::from(&written(frames)[..]);
+            next_frame(&mut bytes, 4096).unwrap();
+            let length = bytes.len();
+            let header = next_frame(&mut bytes, 4096).unwrap();
+            let Some(Frame::Channel(5, OnChannel::Header(header))) = header else {
+                panic!("{header:?}")
+            };
+            assert_eq!(header.properties, properties);
+            assert_eq!(length, OVERHEAD + 14 + properties.bytes());
+        }
+    }
+
+    #[test]
+    fn the_library_reads_acknowledgements() {
+        let mut bytes = BytesMut::new();
+        put_ack(&mut bytes, 5, 1 << 40, true);
+        put_nack(&mut bytes, 5, 7, true);
+        put_nack(&mut bytes, 5, 8, false);
+        let nack = |delivery_tag, requeue| {
+            basic::AMQPMethod::Nack(basic::Nack { delivery_tag, multiple: false, requeue })
+        };
+        let ack = basic::Ack { delivery_tag: 1 << 40, multiple: true };
+        let expected = [basic::AMQPMethod::Ack(ack), nack(7, true), nack(8, false)];
+        let expected = expected.map(|method| AMQPFrame::Method(5, AMQPClass::Basic(method)));
+        assert_eq!(read(&bytes), expected);
     }
 }

@@ -1,21 +1,24 @@
 //! Frames from the broker (AMQP 0-9-1, section 4.2.3).
 //!
-//! Confirmations are read here, since one comes for every message; the rest is rare, and the
-//! library's codec reads it.
+//! What comes with every message is read here; the rest is rare, and the library's codec reads it.
 
-use amq_protocol::frame::{AMQPContentHeader, AMQPFrame, gen_frame, parse_frame};
+use amq_protocol::{
+    frame::{AMQPFrame, gen_frame, parse_frame},
+    protocol::{AMQPClass, connection::AMQPMethod as OfConnection, constants},
+};
 use bytes::{Buf as _, Bytes, BytesMut};
-use lapin::{
-    ErrorKind,
-    protocol::{
-        AMQPClass, AMQPError, AMQPHardError, connection::AMQPMethod as OfConnection, constants,
-    },
+use transload_envelope::Text;
+
+use super::{
+    error::{Error, Result},
+    properties::{BasicProperties, read_text},
 };
 
 /// Type, channel and length in front, and the end mark.
-const OVERHEAD: usize = 8;
-/// `basic.ack` and `basic.nack` (sections 1.8.3.13 and, of RabbitMQ's extensions, 1.8.3.14).
-const BASIC: u16 = 60;
+pub(super) const OVERHEAD: usize = 8;
+/// The class of messages, and its methods that come with each (section 1.8.3).
+pub(super) const BASIC: u16 = 60;
+const DELIVER: u16 = 60;
 const ACK: u16 = 80;
 const NACK: u16 = 120;
 
@@ -36,21 +39,31 @@ pub(super) enum OnChannel {
         multiple: bool,
         taken: bool,
     },
+    /// A message for a consumer; its content follows.
+    Deliver(Deliver),
     Method(AMQPClass),
-    Header(Box<AMQPContentHeader>),
-    /// So many bytes of a content, which nobody wants.
-    Body(usize),
+    Header(Box<Header>),
+    Body(Bytes),
 }
 
-/// An error of a broker that does not keep to the protocol.
-pub(super) fn fault(text: &str) -> lapin::Error {
-    let text = text.get(..255).unwrap_or(text);
-    let error = AMQPError::new(AMQPHardError::FRAMEERROR.into(), text.into());
-    ErrorKind::ProtocolError(error).into()
+/// `basic.deliver` (section 1.8.3.9), without the consumer's tag: a channel has one consumer.
+#[derive(Debug)]
+pub(super) struct Deliver {
+    pub(super) tag: u64,
+    pub(super) redelivered: bool,
+    pub(super) exchange: Text,
+    pub(super) routing_key: Text,
+}
+
+/// What comes before a content (section 4.2.6.1).
+#[derive(Debug)]
+pub(super) struct Header {
+    pub(super) body_bytes: u64,
+    pub(super) properties: BasicProperties,
 }
 
 /// Takes the next whole frame out, if there is one.
-pub(super) fn next_frame(input: &mut BytesMut, bytes_max: usize) -> lapin::Result<Option<Frame>> {
+pub(super) fn next_frame(input: &mut BytesMut, bytes_max: usize) -> Result<Option<Frame>> {
     let Some(head) = input.first_chunk::<7>() else { return Ok(None) };
     let [kind, c1, c0, s3, s2, s1, s0] = *head;
     if kind == b'A' {
@@ -60,42 +73,69 @@ pub(super) fn next_frame(input: &mut BytesMut, bytes_max: usize) -> lapin::Resul
     let size = usize::try_from(u32::from_be_bytes([s3, s2, s1, s0])).unwrap_or(usize::MAX);
     let total = size.saturating_add(OVERHEAD);
     if total > bytes_max {
-        return Err(fault("the broker sends a frame that is larger than was agreed upon"));
+        let reason = "the broker sends a frame that is larger than was agreed upon";
+        return Err(Error::protocol(reason));
     }
     if input.len() < total {
         return Ok(None);
     }
     let frame = input.split_to(total).freeze();
     if frame.last() != Some(&constants::FRAME_END) {
-        return Err(fault("the broker sends a frame without its end"));
+        return Err(Error::protocol("the broker sends a frame without its end"));
     }
     let payload = frame.slice(7..total - 1);
-    if kind == constants::FRAME_BODY {
-        return Ok(Some(Frame::Channel(channel, OnChannel::Body(size))));
-    }
-    if kind == constants::FRAME_METHOD
-        && let Some(confirm) = confirm(payload)
-    {
-        return Ok(Some(Frame::Channel(channel, confirm)));
-    }
-    parsed(&frame).map(Some)
-}
-
-fn confirm(mut payload: Bytes) -> Option<OnChannel> {
-    if payload.try_get_u16() != Ok(BASIC) {
-        return None;
-    }
-    let taken = match payload.try_get_u16() {
-        Ok(ACK) => true,
-        Ok(NACK) => false,
-        Ok(_) | Err(_) => return None,
+    let said = match kind {
+        constants::FRAME_BODY => Some(OnChannel::Body(payload)),
+        constants::FRAME_HEADER => Some(OnChannel::Header(header(payload)?)),
+        constants::FRAME_METHOD => frequent(payload)?,
+        _ => None,
     };
-    let tag = payload.try_get_u64().ok()?;
-    let multiple = payload.try_get_u8().ok()? & 1 != 0;
-    Some(OnChannel::Confirm { tag, multiple, taken })
+    match said {
+        Some(said) => Ok(Some(Frame::Channel(channel, said))),
+        None => parsed(&frame).map(Some),
+    }
 }
 
-fn parsed(frame: &[u8]) -> lapin::Result<Frame> {
+/// Reads a method that comes with each message; `None` for others.
+fn frequent(mut payload: Bytes) -> Result<Option<OnChannel>> {
+    let method = match payload.first_chunk::<4>() {
+        Some([c1, c0, m1, m0]) if u16::from_be_bytes([*c1, *c0]) == BASIC => {
+            u16::from_be_bytes([*m1, *m0])
+        }
+        Some(_) | None => return Ok(None),
+    };
+    payload.advance(4);
+    match method {
+        DELIVER => {
+            read_text(&mut payload)?;
+            let tag = payload.try_get_u64().map_err(|_| short())?;
+            let redelivered = payload.try_get_u8().map_err(|_| short())? & 1 != 0;
+            let exchange = read_text(&mut payload)?;
+            let routing_key = read_text(&mut payload)?;
+            Ok(Some(OnChannel::Deliver(Deliver { tag, redelivered, exchange, routing_key })))
+        }
+        ACK | NACK => {
+            let tag = payload.try_get_u64().map_err(|_| short())?;
+            let multiple = payload.try_get_u8().map_err(|_| short())? & 1 != 0;
+            Ok(Some(OnChannel::Confirm { tag, multiple, taken: method == ACK }))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn header(mut payload: Bytes) -> Result<Box<Header>> {
+    // The class, and a weight that is always 0.
+    payload.try_get_u32().map_err(|_| short())?;
+    let body_bytes = payload.try_get_u64().map_err(|_| short())?;
+    let properties = BasicProperties::read(&mut payload)?;
+    Ok(Box::new(Header { body_bytes, properties }))
+}
+
+fn short() -> Error {
+    Error::protocol("the broker sends a frame that is cut short")
+}
+
+fn parsed(frame: &[u8]) -> Result<Frame> {
     match parse_frame(frame) {
         Ok((_, AMQPFrame::Method(0, AMQPClass::Connection(method)))) => {
             Ok(Frame::Connection(method))
@@ -103,25 +143,20 @@ fn parsed(frame: &[u8]) -> lapin::Result<Frame> {
         Ok((_, AMQPFrame::Method(channel, method))) => {
             Ok(Frame::Channel(channel, OnChannel::Method(method)))
         }
-        Ok((_, AMQPFrame::Header(channel, header))) => {
-            Ok(Frame::Channel(channel, OnChannel::Header(header.into())))
-        }
         Ok((_, AMQPFrame::Heartbeat)) => Ok(Frame::Heartbeat),
-        Ok(_) => Err(fault("the broker sends a frame that has no place here")),
-        Err(error) => Err(ErrorKind::ParsingError(error).into()),
+        Ok(_) => Err(Error::protocol("the broker sends a frame that has no place here")),
+        Err(_) => Err(Error::protocol("the broker sends a frame that cannot be read")),
     }
 }
 
 /// A broker that speaks another version answers with the one it speaks (section 2.2.4).
-fn wrong_version(input: &BytesMut) -> lapin::Result<Option<Frame>> {
+fn wrong_version(input: &BytesMut) -> Result<Option<Frame>> {
     if input.len() < 8 {
         return Ok(None);
     }
     match parse_frame(&input[..]) {
-        Ok((_, AMQPFrame::ProtocolHeader(version))) => {
-            Err(ErrorKind::InvalidProtocolVersion(version).into())
-        }
-        _ => Err(fault("the broker does not speak AMQP 0-9-1")),
+        Ok((_, AMQPFrame::ProtocolHeader(version))) => Err(Error::Version(version)),
+        _ => Err(Error::protocol("the broker does not speak AMQP 0-9-1")),
     }
 }
 
@@ -130,26 +165,30 @@ fn wrong_version(input: &BytesMut) -> lapin::Result<Option<Frame>> {
 /// # Errors
 ///
 /// If the library cannot write it.
-pub(super) fn method_frame(channel: u16, method: AMQPClass) -> lapin::Result<Bytes> {
+pub(super) fn method_frame(channel: u16, method: AMQPClass) -> Result<Bytes> {
     frame_bytes(&AMQPFrame::Method(channel, method))
 }
 
-pub(super) fn frame_bytes(frame: &AMQPFrame) -> lapin::Result<Bytes> {
+/// Any frame as it is sent.
+///
+/// # Errors
+///
+/// If the library cannot write it.
+pub(super) fn frame_bytes(frame: &AMQPFrame) -> Result<Bytes> {
     let written = gen_frame(frame)(Vec::new().into());
-    let (bytes, _) =
-        written.map_err(|error| ErrorKind::SerialisationError(error.into()))?.into_inner();
-    Ok(bytes.into())
+    let written = written.map_err(|error| Error::Protocol(error.to_string().into()))?;
+    Ok(written.into_inner().0.into())
 }
 
 #[cfg(test)]
 mod tests {
-    use lapin::protocol::{basic, channel};
+    use amq_protocol::protocol::{basic, channel};
 
     use super::*;
 
     const MAX: usize = 4096;
 
-    fn frames(bytes: &[u8]) -> lapin::Result<Vec<Frame>> {
+    fn frames(bytes: &[u8]) -> Result<Vec<Frame>> {
         let mut input = BytesMut::from(bytes);
         std::iter::from_fn(|| next_frame(&mut input, MAX).transpose()).collect()
     }
@@ -176,6 +215,31 @@ mod tests {
     }
 
     #[test]
+    fn deliveries_are_read_as_the_library_writes_them() {
+        let deliver = basic::AMQPMethod::Deliver(basic::Deliver {
+            consumer_tag: "c".into(),
+            delivery_tag: 1 << 40,
+            redelivered: true,
+            exchange: "x".into(),
+            routing_key: "a.b".into(),
+        });
+        let bytes = wire(deliver);
+        let mut read = frames(&bytes).unwrap();
+        let Some(Frame::Channel(3, OnChannel::Deliver(read))) = read.pop() else {
+            panic!("{read:?}")
+        };
+        assert_eq!((read.tag, read.redelivered), (1 << 40, true));
+        assert_eq!((&*read.exchange, &*read.routing_key), ("x", "a.b"));
+        // Whatever is cut short is an error and no panic.
+        for length in 12..bytes.len() - 8 {
+            let mut cut = bytes[..7 + length].to_vec();
+            cut[3..7].copy_from_slice(&u32::try_from(length).unwrap().to_be_bytes());
+            cut.push(0xce);
+            drop(frames(&cut));
+        }
+    }
+
+    #[test]
     fn a_frame_is_read_once_it_is_whole() {
         let close = channel::Close {
             reply_code: 404,
@@ -184,19 +248,17 @@ mod tests {
             method_id: 40,
         };
         let method = AMQPClass::Channel(channel::AMQPMethod::Close(close.clone()));
-        let bytes = method_frame(3, method).unwrap();
+        let bytes = method_frame(3, method.clone()).unwrap();
         for length in 0..bytes.len() {
             assert!(frames(&bytes[..length]).unwrap().is_empty(), "{length}");
         }
         let read = frames(&bytes).unwrap();
-        assert!(matches!(
-            &read[..],
-            [Frame::Channel(3, OnChannel::Method(AMQPClass::Channel(channel::AMQPMethod::Close(read))))]
-                if *read == close
-        ));
+        let [Frame::Channel(3, OnChannel::Method(read))] = &read[..] else { panic!("{read:?}") };
+        assert_eq!(*read, method);
         assert!(matches!(frames(&[8, 0, 0, 0, 0, 0, 0, 0xce]).unwrap()[..], [Frame::Heartbeat]));
-        let body = [3, 0, 3, 0, 0, 0, 2, b'x', b'y', 0xce];
-        assert!(matches!(frames(&body).unwrap()[..], [Frame::Channel(3, OnChannel::Body(2))]));
+        let body = frames(&[3, 0, 3, 0, 0, 0, 2, b'x', b'y', 0xce]).unwrap();
+        let [Frame::Channel(3, OnChannel::Body(body))] = &body[..] else { panic!("{body:?}") };
+        assert_eq!(body, "xy");
     }
 
     #[test]
@@ -207,12 +269,14 @@ mod tests {
             b"AMQPS\0\0\0",
             &[1, 0, 3, 0, 0, 0, 1, 0, 0],
             &[1, 0, 3, 0, 0, 0, 1, 0, 0xce],
+            &[1, 0, 3, 0, 0, 0, 4, 0, 60, 0, 60, 0xce],
+            &[2, 0, 3, 0, 0, 0, 4, 0, 60, 0, 0, 0xce],
+            &[2, 0, 3, 0, 0, 0, 14, 0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xce],
             &[9, 0, 0, 0, 0, 0, 0, 0xce],
             &[3, 0, 3, 0xff, 0xff, 0xff, 0xff],
         ] {
             assert!(frames(bytes).is_err(), "{bytes:?}");
         }
-        let version = frames(b"AMQP\0\0\x09\0").unwrap_err();
-        assert!(matches!(version.kind(), ErrorKind::InvalidProtocolVersion(_)));
+        assert!(matches!(frames(b"AMQP\0\0\x09\0").unwrap_err(), Error::Version(_)));
     }
 }

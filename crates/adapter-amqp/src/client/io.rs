@@ -11,8 +11,10 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// How much room a read has. What comes in is confirmations, of a few bytes each.
-const READ_BYTES: usize = 8 * 1024;
+/// How much room a read begins with. To those that publish come confirmations, of a few bytes each.
+const READ_BYTES_MIN: usize = 4 * 1024;
+/// How much room a read has once one was filled.
+const READ_BYTES_MAX: usize = 64 * 1024;
 
 /// What came of waiting for the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,18 +28,25 @@ pub(super) enum Progress {
 pub(super) struct Io {
     stream: Box<dyn Stream>,
     pub(super) input: BytesMut,
+    read_bytes: usize,
     pub(super) output: Output,
     unflushed: bool,
 }
 
 impl Io {
     pub(super) fn new(stream: Box<dyn Stream>) -> Self {
-        Self { stream, input: BytesMut::new(), output: Output::default(), unflushed: false }
+        Self {
+            stream,
+            input: BytesMut::new(),
+            read_bytes: READ_BYTES_MIN,
+            output: Output::default(),
+            unflushed: false,
+        }
     }
 
-    /// Writes what there is to write, and reads; returns after the first progress. The end of the
-    /// stream is an error. Cancel-safe.
-    pub(super) async fn progress(&mut self) -> io::Result<Progress> {
+    /// Writes what there is to write, and reads if it is asked to; returns after the first progress.
+    /// The end of the stream is an error. Cancel-safe.
+    pub(super) async fn progress(&mut self, read: bool) -> io::Result<Progress> {
         poll_fn(|cx| {
             let mut wrote = false;
             while !self.output.is_empty() {
@@ -57,13 +66,21 @@ impl Io {
                     Poll::Pending => {}
                 }
             }
-            self.input.reserve(READ_BYTES);
+            if !read {
+                return if wrote { Poll::Ready(Ok(Progress::Wrote)) } else { Poll::Pending };
+            }
+            self.input.reserve(self.read_bytes);
             match poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input) {
                 Poll::Ready(Ok(0)) => {
                     let reason = "the broker has closed the connection";
                     Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason)))
                 }
-                Poll::Ready(Ok(_)) => Poll::Ready(Ok(Progress::Read)),
+                Poll::Ready(Ok(count)) => {
+                    if count == self.read_bytes {
+                        self.read_bytes = READ_BYTES_MAX;
+                    }
+                    Poll::Ready(Ok(Progress::Read))
+                }
                 Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
                 Poll::Pending if wrote => Poll::Ready(Ok(Progress::Wrote)),
                 Poll::Pending => Poll::Pending,
@@ -158,20 +175,20 @@ mod tests {
         let (near, mut far) = tokio::io::duplex(16);
         let mut io = Io::new(Box::new(near));
         io.output.push(vec![7; 100].into());
-        assert_eq!(io.progress().await.unwrap(), Progress::Wrote);
+        assert_eq!(io.progress(true).await.unwrap(), Progress::Wrote);
         far.write_all(b"hello").await.unwrap();
-        assert_eq!(io.progress().await.unwrap(), Progress::Read);
+        assert_eq!(io.progress(true).await.unwrap(), Progress::Read);
         assert_eq!((&io.input[..], io.output.len()), (&b"hello"[..], 84));
         let mut rest = [0; 100];
         let reading = far.read_exact(&mut rest);
         let writing = async {
             while !io.is_flushed() {
-                io.progress().await.unwrap();
+                io.progress(true).await.unwrap();
             }
         };
         let (read, ()) = tokio::join!(reading, writing);
         read.unwrap();
         drop(far);
-        assert_eq!(io.progress().await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(io.progress(true).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 }

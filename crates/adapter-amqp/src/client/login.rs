@@ -3,11 +3,8 @@
 use amq_protocol::{
     auth::{Credentials, SASLMechanism},
     frame::{AMQPFrame, ProtocolVersion},
-};
-use lapin::{
-    ErrorKind,
     protocol::{
-        AMQPClass, AMQPError,
+        AMQPClass,
         connection::{AMQPMethod, Open, SecureOk, StartOk, Tune, TuneOk},
     },
     types::{AMQPValue, FieldTable, LongString},
@@ -15,7 +12,8 @@ use lapin::{
 };
 
 use super::{
-    input::{Frame, fault, frame_bytes, method_frame, next_frame},
+    error::{Error, Result},
+    input::{Frame, frame_bytes, method_frame, next_frame},
     io::Io,
 };
 
@@ -37,19 +35,16 @@ pub(super) struct Terms {
 /// # Errors
 ///
 /// Those of the connection, and what the broker says when it refuses.
-pub(super) async fn login(io: &mut Io, uri: &AMQPUri, name: &str) -> lapin::Result<Terms> {
+pub(super) async fn login(io: &mut Io, uri: &AMQPUri, name: &str) -> Result<Terms> {
     io.output.push(frame_bytes(&AMQPFrame::ProtocolHeader(ProtocolVersion::amqp_0_9_1()))?);
     let credentials = Credentials::from(uri.authority.userinfo.clone());
     let mechanism = uri.query.auth_mechanism.unwrap_or_default();
     let method = next_method(io).await?;
     let AMQPMethod::Start(start) = method else { return Err(unexpected(&method)) };
     if !names(&start.mechanisms, mechanism.name()) {
-        return Err(ErrorKind::AuthProviderError(format!(
-            "the broker offers {} to log in, and not {}",
-            start.mechanisms,
-            mechanism.name()
-        ))
-        .into());
+        let (offered, wanted) = (&start.mechanisms, mechanism.name());
+        let reason = format!("the broker offers {offered} to log in, and not {wanted}");
+        return Err(Error::Login(reason));
     }
     send(
         io,
@@ -81,39 +76,30 @@ pub(super) async fn login(io: &mut Io, uri: &AMQPUri, name: &str) -> lapin::Resu
     if let AMQPMethod::OpenOk(_) = method { Ok(terms) } else { Err(unexpected(&method)) }
 }
 
-fn send(io: &mut Io, method: AMQPMethod) -> lapin::Result<()> {
+fn send(io: &mut Io, method: AMQPMethod) -> Result<()> {
     io.output.push(method_frame(0, AMQPClass::Connection(method))?);
     Ok(())
 }
 
-async fn next_method(io: &mut Io) -> lapin::Result<AMQPMethod> {
+async fn next_method(io: &mut Io) -> Result<AMQPMethod> {
     loop {
         match next_frame(&mut io.input, FRAME_BYTES_MAX)? {
-            Some(Frame::Connection(AMQPMethod::Close(close))) => return Err(closed(close)),
+            Some(Frame::Connection(AMQPMethod::Close(close))) => return Err(close.into()),
             Some(Frame::Connection(method)) => return Ok(method),
             Some(Frame::Heartbeat) => {}
             Some(Frame::Channel(..)) => {
-                return Err(fault("the broker sends messages before it has let us in"));
+                return Err(Error::protocol("the broker sends messages before it has let us in"));
             }
-            None => drop(io.progress().await?),
+            None => drop(io.progress(true).await?),
         }
     }
 }
 
-/// Why the broker ends the connection.
-pub(super) fn closed(close: lapin::protocol::connection::Close) -> lapin::Error {
-    let text = format!("{} {}", close.reply_code, close.reply_text);
-    match AMQPError::try_from(close) {
-        Ok(error) => ErrorKind::ProtocolError(error).into(),
-        Err(_) => fault(&text),
-    }
-}
-
 /// An error of a broker that says this where it has no place.
-pub(super) fn unexpected(method: &AMQPMethod) -> lapin::Error {
+pub(super) fn unexpected(method: &AMQPMethod) -> Error {
     let name = format!("{method:?}");
     let name = name.split(['(', ' ']).next().unwrap_or_default();
-    fault(&format!("the broker sends connection.{name} where it has no place"))
+    Error::protocol(format!("the broker sends connection.{name} where it has no place"))
 }
 
 fn names(list: &LongString, name: &str) -> bool {

@@ -1,20 +1,26 @@
-//! Our own client of AMQP 0-9-1, as far as publishing needs one; consuming is the library's.
+//! Our own client of AMQP 0-9-1.
 //!
-//! What it has before the library: the messages of one call are written and confirmed as one, by
-//! the connection's task and without a thread, and what is returned is told to the call that sent
-//! it, so that calls need not wait for each other.
+//! What it has before `lapin`: the messages of one call are written and confirmed as one, by the
+//! connection's task and without a thread; what is returned is told to the call that sent it, so
+//! that calls need not wait for each other; and a connection whose messages nobody receives is not
+//! read. The codec of what is rare is that of `lapin`.
 //!
 //! Invariants:
 //! - One task owns the connection. It is made once; after an error the gateway decides when there
 //!   is a new one.
 //! - Messages are written in the order of the calls, and answered to the calls that sent them.
 //! - What waits to be written is bounded: above the bound no more calls are taken, and they wait.
+//! - What waits to be received is bounded too; see `arrivals`.
 
+mod arrivals;
 mod channels;
+mod content;
 mod encode;
+mod error;
 mod input;
 mod io;
 mod login;
+mod properties;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -22,7 +28,8 @@ mod window;
 
 use std::sync::Arc;
 
-use lapin::{ConnectionState, ErrorKind, uri::AMQPUri};
+use amq_protocol::{protocol::AMQPClass, uri::AMQPUri};
+use bytes::Bytes;
 use tokio::{
     net::TcpStream,
     sync::{mpsc, oneshot, watch},
@@ -35,15 +42,19 @@ use tokio_util::{
 };
 use transload_adapter::ConnectError;
 
-pub(crate) use self::{
-    channels::Channel,
-    encode::Frames,
-    window::{Answer, Answers, Returned},
-};
 use self::{
-    channels::Opened,
+    arrivals::Arrivals,
+    channels::{Channels, Opened, Reply},
     io::{Io, Stream},
     task::Task,
+};
+pub(crate) use self::{
+    arrivals::{Arrival, Delivery},
+    channels::Channel,
+    encode::{Frames, put_ack, put_nack},
+    error::{Error, Result},
+    properties::BasicProperties,
+    window::{Answer, Answers, Returned},
 };
 use crate::{
     config::AmqpConfig,
@@ -57,11 +68,13 @@ const CALLS_MAX: usize = 64;
 /// What is asked of the task.
 enum Command {
     Open(Opened),
+    Call { channel: Arc<Channel>, method: Bytes, reply: Reply },
+    Write { channel: Arc<Channel>, frames: Bytes },
     Publish { channel: Arc<Channel>, frames: Frames, done: oneshot::Sender<Answers> },
     GiveUp(Arc<Channel>),
 }
 
-/// A connection to publish on. It is closed when the last clone is dropped.
+/// A connection. It is closed when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     commands: mpsc::Sender<Command>,
@@ -71,7 +84,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Connects and logs in to one broker.
+    /// Connects and logs in to one broker. What its consumers are sent comes out at the other end.
     ///
     /// # Errors
     ///
@@ -82,13 +95,14 @@ impl Client {
         tls: Option<Tls>,
         teller: &Teller,
         tasks: &TaskTracker,
-    ) -> Result<Self, ConnectError> {
+    ) -> std::result::Result<(Self, mpsc::Receiver<Arrival>), ConnectError> {
         let limit = config.connect_timeout.get();
         let silent = |_| ConnectError::Unreachable("connection: the broker does not answer".into());
         let stream = timeout(limit, stream(uri, tls)).await.map_err(silent)?;
         let io = Io::new(stream.map_err(|error| connect_error("connection", error.into()))?);
         let name = teller.connection_name(config);
-        let client = timeout(limit, Self::log_in(io, uri, &name, teller, tasks));
+        let payload_bytes_max = config.message_bytes_max();
+        let client = timeout(limit, Self::log_in(io, uri, &name, payload_bytes_max, teller, tasks));
         let client = client.await.map_err(silent)?;
         client.map_err(|error| connect_error("connection", error))
     }
@@ -97,18 +111,21 @@ impl Client {
         mut io: Io,
         uri: &AMQPUri,
         name: &str,
+        payload_bytes_max: usize,
         teller: &Teller,
         tasks: &TaskTracker,
-    ) -> lapin::Result<Self> {
+    ) -> Result<(Self, mpsc::Receiver<Arrival>)> {
         let terms = login::login(&mut io, uri, name).await?;
         let (commands, queue) = mpsc::channel(CALLS_MAX);
         let (sender, state) = watch::channel(LinkState::Open);
         let closing = CancellationToken::new();
-        let task = Task::new(io, queue, closing.clone(), sender, teller.clone(), terms);
+        let (arrivals, received) = Arrivals::new();
+        let channels = Channels::new(terms.channel_max, payload_bytes_max, arrivals);
+        let task = Task::new(io, queue, channels, closing.clone(), sender, teller.clone(), terms);
         let frame_bytes_max = task.frame_bytes_max();
         tasks.spawn(task.run());
         let closing = Arc::new(closing.drop_guard());
-        Ok(Self { commands, state, frame_bytes_max, closing })
+        Ok((Self { commands, state, frame_bytes_max, closing }, received))
     }
 
     /// How the connection fares.
@@ -126,10 +143,47 @@ impl Client {
     /// # Errors
     ///
     /// If the broker refuses, or the connection is lost.
-    pub(crate) async fn open_channel(&self) -> lapin::Result<Arc<Channel>> {
+    pub(crate) async fn open_channel(&self) -> Result<Arc<Channel>> {
         let (opened, channel) = oneshot::channel();
         self.command(Command::Open(opened)).await?;
         channel.await.map_err(|_| self.loss())?
+    }
+
+    /// Asks the broker something on a channel that nobody else asks something on meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// If the broker ends the channel, which is how it refuses, or the connection is lost.
+    pub(crate) async fn call(
+        &self,
+        channel: &Arc<Channel>,
+        method: AMQPClass,
+    ) -> Result<AMQPClass> {
+        let method = input::method_frame(channel.number(), method)?;
+        let (reply, answer) = oneshot::channel();
+        self.command(Command::Call { channel: Arc::clone(channel), method, reply }).await?;
+        answer.await.map_err(|_| self.loss())?
+    }
+
+    /// Sends a method that has no answer.
+    ///
+    /// # Errors
+    ///
+    /// If the channel or the connection has ended.
+    pub(crate) async fn send(&self, channel: &Arc<Channel>, method: AMQPClass) -> Result<()> {
+        self.write(channel, input::method_frame(channel.number(), method)?).await
+    }
+
+    /// Writes frames that have no answer.
+    ///
+    /// # Errors
+    ///
+    /// If the channel or the connection has ended.
+    pub(crate) async fn write(&self, channel: &Arc<Channel>, frames: Bytes) -> Result<()> {
+        if channel.has_ended() {
+            return Err(Error::ChannelClosed);
+        }
+        self.command(Command::Write { channel: Arc::clone(channel), frames }).await
     }
 
     /// Publishes messages, and returns where the answers to them will be. Calls are taken in the
@@ -143,7 +197,7 @@ impl Client {
         &self,
         channel: &Arc<Channel>,
         frames: Frames,
-    ) -> lapin::Result<oneshot::Receiver<Answers>> {
+    ) -> Result<oneshot::Receiver<Answers>> {
         let (done, answers) = oneshot::channel();
         self.command(Command::Publish { channel: Arc::clone(channel), frames, done }).await?;
         Ok(answers)
@@ -154,7 +208,7 @@ impl Client {
     /// # Errors
     ///
     /// If the connection is lost.
-    pub(crate) async fn give_up(&self, channel: &Arc<Channel>) -> lapin::Result<()> {
+    pub(crate) async fn give_up(&self, channel: &Arc<Channel>) -> Result<()> {
         self.command(Command::GiveUp(Arc::clone(channel))).await
     }
 
@@ -167,20 +221,16 @@ impl Client {
     }
 
     /// Why the connection has ended.
-    pub(crate) fn loss(&self) -> lapin::Error {
+    pub(crate) fn loss(&self) -> Error {
         match &*self.state.borrow() {
             LinkState::Lost(error) => error.clone(),
-            LinkState::Open | LinkState::Blocked(_) => closed(),
+            LinkState::Open | LinkState::Blocked(_) => Error::Closed,
         }
     }
 
-    async fn command(&self, command: Command) -> lapin::Result<()> {
+    async fn command(&self, command: Command) -> Result<()> {
         self.commands.send(command).await.map_err(|_| self.loss())
     }
-}
-
-fn closed() -> lapin::Error {
-    ErrorKind::InvalidConnectionState(ConnectionState::Closed).into()
 }
 
 async fn stream(uri: &AMQPUri, tls: Option<Tls>) -> std::io::Result<Box<dyn Stream>> {

@@ -2,8 +2,8 @@
 
 use std::{pin::pin, time::Duration};
 
-use lapin::{
-    ErrorKind,
+use amq_protocol::{
+    frame::AMQPFrame,
     protocol::{
         AMQPClass,
         connection::{AMQPMethod, Close, CloseOk},
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Command,
     channels::Channels,
-    closed,
+    error::{Error, Result},
     input::{Frame, frame_bytes, method_frame, next_frame},
     io::{Io, Progress},
     login::{self, Terms},
@@ -58,6 +58,7 @@ struct Heartbeat {
 enum Next {
     Progress(Progress),
     Command(Option<Command>),
+    Room,
     Tick,
 }
 
@@ -65,6 +66,7 @@ impl Task {
     pub(super) fn new(
         io: Io,
         commands: mpsc::Receiver<Command>,
+        channels: Channels,
         closing: CancellationToken,
         state: watch::Sender<LinkState>,
         teller: Teller,
@@ -77,7 +79,7 @@ impl Task {
         Self {
             io,
             commands,
-            channels: Channels::new(terms.channel_max),
+            channels,
             closing,
             state,
             teller,
@@ -93,7 +95,7 @@ impl Task {
     /// Works until the connection is lost, or nobody wants it any more.
     pub(super) async fn run(mut self) {
         let error = match self.work().await {
-            Ok(()) => closed(),
+            Ok(()) => Error::Closed,
             Err(error) => error,
         };
         self.last_word().await;
@@ -102,12 +104,14 @@ impl Task {
         self.channels.end(&error);
     }
 
-    async fn work(&mut self) -> lapin::Result<()> {
+    async fn work(&mut self) -> Result<()> {
         let mut closing = pin!(self.closing.clone().cancelled_owned());
         loop {
             self.take_frames()?;
+            let full = self.channels.arrivals.is_full();
             let next = tokio::select! {
-                progress = self.io.progress() => Next::Progress(progress?),
+                progress = self.io.progress(!full) => Next::Progress(progress?),
+                () = self.channels.arrivals.until_room(), if full => Next::Room,
                 command = self.commands.recv(), if self.io.output.len() < OUTPUT_BYTES_MAX => {
                     Next::Command(command)
                 }
@@ -118,21 +122,32 @@ impl Task {
                 Next::Progress(progress) => self.heartbeat.alive(progress),
                 Next::Command(None) => return self.say_goodbye().await,
                 Next::Command(Some(command)) => self.obey(command)?,
-                Next::Tick => self.beat()?,
+                // What was not read could not show that the broker is there.
+                Next::Room => self.heartbeat.silent_ticks = 0,
+                Next::Tick => self.beat(full)?,
             }
         }
     }
 
     /// Lets out what is left, such as the answer to a broker that ends the connection.
     async fn last_word(&mut self) {
-        let leaving = async { while !self.io.is_flushed() && self.io.progress().await.is_ok() {} };
+        let leaving =
+            async { while !self.io.is_flushed() && self.io.progress(true).await.is_ok() {} };
         drop(timeout(LAST_WORD, leaving).await);
     }
 
-    fn obey(&mut self, command: Command) -> lapin::Result<()> {
+    fn obey(&mut self, command: Command) -> Result<()> {
         let output = &mut self.io.output;
         match command {
             Command::Open(opened) => self.channels.open(opened, output),
+            Command::Call { channel, method, reply } => {
+                self.channels.call(&channel, method, reply, output);
+                Ok(())
+            }
+            Command::Write { channel, frames } => {
+                self.channels.write(&channel, frames, output);
+                Ok(())
+            }
             Command::Publish { channel, frames, done } => {
                 self.channels.publish(&channel, frames, done, output);
                 Ok(())
@@ -141,20 +156,25 @@ impl Task {
         }
     }
 
-    fn beat(&mut self) -> lapin::Result<()> {
+    fn beat(&mut self, full: bool) -> Result<()> {
+        if full {
+            self.heartbeat.silent_ticks = 0;
+        }
         if self.heartbeat.silent_ticks >= SILENT_TICKS_MAX {
-            return Err(ErrorKind::MissingHeartbeatError.into());
+            return Err(Error::Silent);
         }
         if !self.heartbeat.has_written && self.io.output.is_empty() {
-            self.io.output.push(frame_bytes(&amq_protocol::frame::AMQPFrame::Heartbeat)?);
+            self.io.output.push(frame_bytes(&AMQPFrame::Heartbeat)?);
         }
         self.heartbeat.has_written = false;
         Ok(())
     }
 
-    /// Takes all frames that are there.
-    fn take_frames(&mut self) -> lapin::Result<()> {
-        while let Some(frame) = next_frame(&mut self.io.input, self.frame_bytes_max)? {
+    /// Takes the frames that are there, as far as there is room for what they bring.
+    fn take_frames(&mut self) -> Result<()> {
+        while !self.channels.arrivals.is_full()
+            && let Some(frame) = next_frame(&mut self.io.input, self.frame_bytes_max)?
+        {
             match frame {
                 Frame::Heartbeat => {}
                 Frame::Connection(method) => self.take_method(method)?,
@@ -166,7 +186,7 @@ impl Task {
         Ok(())
     }
 
-    fn take_method(&mut self, method: AMQPMethod) -> lapin::Result<()> {
+    fn take_method(&mut self, method: AMQPMethod) -> Result<()> {
         match method {
             AMQPMethod::Blocked(blocked) => {
                 self.enter(LinkState::Blocked(blocked.reason.as_str().into()));
@@ -179,7 +199,7 @@ impl Task {
             AMQPMethod::Close(close) => {
                 let ok = AMQPClass::Connection(AMQPMethod::CloseOk(CloseOk {}));
                 self.io.output.push(method_frame(0, ok)?);
-                Err(login::closed(close))
+                Err(close.into())
             }
             AMQPMethod::Start(_)
             | AMQPMethod::StartOk(_)
@@ -201,7 +221,7 @@ impl Task {
     }
 
     /// Closes the connection in order; what is open is answered as far as the broker does.
-    async fn say_goodbye(&mut self) -> lapin::Result<()> {
+    async fn say_goodbye(&mut self) -> Result<()> {
         self.commands.close();
         while self.io.output.len() < OUTPUT_BYTES_MAX
             && let Ok(command) = self.commands.try_recv()
@@ -226,7 +246,7 @@ impl Task {
                         }
                     }
                 }
-                self.io.progress().await?;
+                self.io.progress(true).await?;
             }
         };
         // Whatever the broker answers, or fails to: the connection is of no more use to anybody.

@@ -2,8 +2,10 @@
 
 use std::collections::VecDeque;
 
-use lapin::types::ShortString;
 use tokio::sync::oneshot;
+use transload_envelope::Text;
+
+use super::error::Error;
 
 /// What the broker said of a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,9 +22,9 @@ pub(crate) enum Answer {
 /// A message that the broker gave back, since no queue takes it (`basic.return`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Returned {
-    pub(crate) message_id: Option<ShortString>,
-    pub(crate) exchange: ShortString,
-    pub(crate) routing_key: ShortString,
+    pub(crate) message_id: Option<Text>,
+    pub(crate) exchange: Text,
+    pub(crate) routing_key: Text,
     pub(crate) reason: String,
 }
 
@@ -34,12 +36,12 @@ pub(crate) struct Answers {
     /// What was returned meanwhile on the channel; it may be of another call.
     pub(crate) returned: Vec<Returned>,
     /// Why there are no more answers.
-    pub(crate) end: Option<lapin::Error>,
+    pub(crate) end: Option<Error>,
 }
 
 impl Answers {
     /// None, since the connection was lost.
-    pub(crate) fn lost(error: lapin::Error) -> Self {
+    pub(crate) fn lost(error: Error) -> Self {
         Self { end: Some(error), ..Self::default() }
     }
 }
@@ -115,7 +117,7 @@ impl Window {
     }
 
     /// Tells all who wait that no more answers come.
-    pub(super) fn end(&mut self, error: &lapin::Error) {
+    pub(super) fn end(&mut self, error: &Error) {
         for Batch { mut answers, done, .. } in self.batches.drain(..) {
             answers.end = Some(error.clone());
             drop(done.send(answers));
@@ -208,7 +210,7 @@ mod tests {
         };
         window.returned(&returned);
         window.answer(2, false, Taken);
-        window.end(&lapin::ErrorKind::MissingHeartbeatError.into());
+        window.end(&Error::Silent);
         assert_eq!(first.try_recv().unwrap().returned, []);
         let answers = second.try_recv().unwrap();
         assert_eq!((answers.each, answers.returned), (vec![Taken, Open], vec![returned]));

@@ -15,7 +15,7 @@ pub(super) fn apply(
 ) {
     for returned in returned {
         for (publish, outcome) in messages.iter().zip(&mut *outcomes) {
-            let same = *publish.properties.message_id() == returned.message_id
+            let same = publish.properties.message_id == returned.message_id
                 && publish.exchange == returned.exchange
                 && publish.routing_key == returned.routing_key;
             if same && matches!(outcome, Outcome::Settled(Ok(_))) {
@@ -31,7 +31,7 @@ pub(super) fn apply(
 
 /// A queue that the target names may be there soon; whatever the message itself asked for will not.
 fn unroutable(publish: &Publish, reason: &str, wish: Wish) -> SendError {
-    let reason = format!("{reason}, routing key {:?}", publish.routing_key.as_str()).into();
+    let reason = format!("{reason}, routing key {:?}", &*publish.routing_key).into();
     if wish.explicit || publish.own_exchange || publish.own_key {
         SendError::Rejected { reason }
     } else {
@@ -42,13 +42,17 @@ fn unroutable(publish: &Publish, reason: &str, wish: Wish) -> SendError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::BasicProperties;
 
     #[test]
     fn a_returned_message_is_found_by_what_it_says() {
         let message = |id: &str, key: &str| Publish {
             exchange: "x".into(),
             routing_key: key.into(),
-            properties: lapin::BasicProperties::default().with_message_id(id.into()),
+            properties: BasicProperties {
+                message_id: Some(id.into()),
+                ..BasicProperties::default()
+            },
             payload: bytes::Bytes::new(),
             own_exchange: false,
             own_key: true,
