@@ -56,8 +56,9 @@ pub struct AmqpConfig {
     /// then is published again later, so that it can arrive twice.
     #[serde(default = "default_confirm_timeout")]
     pub confirm_timeout: HumanDuration,
-    /// How many unacknowledged messages the broker hands out to one consumer. It is the bound on
-    /// what is in memory here, together with the size of a message.
+    /// How many unacknowledged messages the broker hands out to one consumer. Of these, at most
+    /// 1,024 and 4 MiB, or a single larger one, wait here to be routed; then the connection is not
+    /// read until there is room.
     #[serde(default = "default_prefetch")]
     pub prefetch: u16,
     /// How routing keys become addresses and back.

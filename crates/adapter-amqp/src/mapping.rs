@@ -74,6 +74,9 @@ pub(crate) fn envelope(
     delivery: Delivery,
     now: Timestamp,
 ) -> Result<Envelope, Text> {
+    if let Some(fault) = &delivery.fault {
+        return Err(fault.to_string().into());
+    }
     let basic = &delivery.properties;
     let mut properties = properties_from_amqp(basic, source.mapping, now);
     let mut headers = Headers::default();

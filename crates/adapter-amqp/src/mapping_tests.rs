@@ -28,6 +28,7 @@ fn delivery(key: &str, properties: BasicProperties) -> Delivery {
         properties,
         data: "x".into(),
         data_bytes: 1,
+        fault: None,
     }
 }
 

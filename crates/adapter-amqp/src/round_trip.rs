@@ -37,6 +37,7 @@ pub fn round_trip(
         properties: publish.properties,
         data_bytes: publish.payload.len() as u64,
         data: publish.payload,
+        fault: None,
         redelivered: false,
     };
     let rejected = |reason: Text| SendError::Rejected { reason };

@@ -8,10 +8,10 @@
 use std::collections::{BTreeMap, HashSet};
 
 use amq_protocol::types::{
-    AMQPValue, DecimalValue, FieldArray, FieldTable, LongString, MAX_SHORT_STRING_LENGTH,
+    AMQPType, AMQPValue, DecimalValue, FieldArray, FieldTable, LongString, MAX_SHORT_STRING_LENGTH,
     ShortString,
 };
-use bytes::{BufMut as _, BytesMut};
+use bytes::{Buf as _, BufMut as _, BytesMut};
 use transload_envelope::{Headers, Text, Timestamp, Value};
 
 /// How deep header values may be nested, so that neither side can exhaust the other's stack.
@@ -188,6 +188,73 @@ pub(crate) fn table_from_headers(
     Ok(table)
 }
 
+/// Reads a table, as RabbitMQ writes it; `None` if that cannot be. What is nested too deeply is read
+/// as an empty list, which is still nested too deeply: whoever sends messages must not be able to
+/// exhaust our stack.
+pub(crate) fn read_table(bytes: &mut &[u8]) -> Option<FieldTable> {
+    table(bytes, DEPTH_MAX)
+}
+
+fn table(bytes: &mut &[u8], depth: usize) -> Option<FieldTable> {
+    let mut inner = counted(bytes)?;
+    let mut table = FieldTable::default();
+    while !inner.is_empty() {
+        let length = inner.try_get_u8().ok()?.into();
+        let name = String::from_utf8_lossy(inner.split_off(..length)?).into_owned();
+        table.insert(ShortString::try_new(name).ok()?, read_value(&mut inner, depth)?);
+    }
+    Some(table)
+}
+
+fn list(bytes: &mut &[u8], depth: usize) -> Option<FieldArray> {
+    let mut inner = counted(bytes)?;
+    let mut list = FieldArray::default();
+    while !inner.is_empty() {
+        list.push(read_value(&mut inner, depth)?);
+    }
+    Some(list)
+}
+
+fn read_value(bytes: &mut &[u8], depth: usize) -> Option<AMQPValue> {
+    let kind = AMQPType::from_id(bytes.try_get_u8().ok()?.into())?;
+    Some(match (kind, depth.checked_sub(1)) {
+        (AMQPType::Boolean, _) => AMQPValue::Boolean(bytes.try_get_u8().ok()? != 0),
+        (AMQPType::ShortShortInt, _) => AMQPValue::ShortShortInt(bytes.try_get_i8().ok()?),
+        (AMQPType::ShortShortUInt, _) => AMQPValue::ShortShortUInt(bytes.try_get_u8().ok()?),
+        (AMQPType::ShortInt, _) => AMQPValue::ShortInt(bytes.try_get_i16().ok()?),
+        (AMQPType::ShortUInt, _) => AMQPValue::ShortUInt(bytes.try_get_u16().ok()?),
+        (AMQPType::LongInt, _) => AMQPValue::LongInt(bytes.try_get_i32().ok()?),
+        (AMQPType::LongUInt, _) => AMQPValue::LongUInt(bytes.try_get_u32().ok()?),
+        (AMQPType::LongLongInt | AMQPType::LongLongUInt, _) => {
+            AMQPValue::LongLongInt(bytes.try_get_i64().ok()?)
+        }
+        (AMQPType::Float, _) => AMQPValue::Float(bytes.try_get_f32().ok()?),
+        (AMQPType::Double, _) => AMQPValue::Double(bytes.try_get_f64().ok()?),
+        (AMQPType::DecimalValue, _) => AMQPValue::DecimalValue(DecimalValue {
+            scale: bytes.try_get_u8().ok()?,
+            value: bytes.try_get_u32().ok()?,
+        }),
+        (AMQPType::Timestamp, _) => AMQPValue::Timestamp(bytes.try_get_u64().ok()?),
+        (AMQPType::ShortString | AMQPType::LongString, _) => {
+            AMQPValue::LongString(counted(bytes)?.into())
+        }
+        (AMQPType::ByteArray, _) => AMQPValue::ByteArray(counted(bytes)?.into()),
+        (AMQPType::FieldArray | AMQPType::FieldTable, None) => {
+            counted(bytes)?;
+            AMQPValue::FieldArray(FieldArray::default())
+        }
+        (AMQPType::FieldArray, Some(deeper)) => AMQPValue::FieldArray(list(bytes, deeper)?),
+        (AMQPType::FieldTable, Some(deeper)) => AMQPValue::FieldTable(table(bytes, deeper)?),
+        (AMQPType::Void, _) => AMQPValue::Void,
+    })
+}
+
+/// Bytes with their length in front.
+fn counted<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let length = usize::try_from(bytes.try_get_u32().ok()?).ok()?;
+    bytes.split_off(..length)
+}
+
 /// Writes a table (AMQP 0-9-1, section 4.2.5.5, with the types as RabbitMQ knows them).
 pub(crate) fn put_table(into: &mut BytesMut, table: &FieldTable) {
     let at = begin_long(into);
@@ -325,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_is_written_as_the_library_writes_it() {
+    fn a_table_is_written_as_the_library_writes_it_and_read_back() {
         let decimal = AMQPValue::DecimalValue(DecimalValue { scale: 2, value: 12345 });
         let values = [
             AMQPValue::Void,
@@ -341,7 +408,6 @@ mod tests {
             AMQPValue::Double(-0.5),
             decimal,
             AMQPValue::Timestamp(1 << 40),
-            AMQPValue::ShortString("short".into()),
             AMQPValue::LongString("long".into()),
             AMQPValue::ByteArray(vec![1, 2, 3].into()),
         ];
@@ -357,6 +423,10 @@ mod tests {
         put_table(&mut bytes, &table);
         assert_eq!(bytes, expected);
         assert_eq!(bytes.len(), table_len(&table));
+        assert_eq!(read_table(&mut &bytes[..]), Some(table));
+        for length in 0..bytes.len() {
+            assert_eq!(read_table(&mut &bytes[..length]), None, "{length}");
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ const BYTES_MAX: ByteSize = ByteSize::from_mib(4);
 const COUNTED_BYTES_MIN: usize = 4 * 1024;
 
 /// A message as a consumer is sent it.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Delivery {
     pub(crate) tag: u64,
     pub(crate) redelivered: bool,
@@ -33,6 +33,8 @@ pub(crate) struct Delivery {
     pub(crate) data: Bytes,
     /// How many bytes there are.
     pub(crate) data_bytes: u64,
+    /// Why there are no properties.
+    pub(crate) fault: Option<Error>,
 }
 
 /// What comes out.

@@ -334,8 +334,17 @@ impl Channels {
 
 fn delivery(head: Deliver, header: Header, data: Bytes) -> Delivery {
     let Deliver { tag, redelivered, exchange, routing_key } = head;
-    let Header { body_bytes, properties } = header;
-    Delivery { tag, redelivered, exchange, routing_key, properties, data, data_bytes: body_bytes }
+    let Header { body_bytes, properties, fault } = header;
+    Delivery {
+        tag,
+        redelivered,
+        exchange,
+        routing_key,
+        properties,
+        data,
+        data_bytes: body_bytes,
+        fault,
+    }
 }
 
 impl Entry {

@@ -60,6 +60,8 @@ pub(super) struct Deliver {
 pub(super) struct Header {
     pub(super) body_bytes: u64,
     pub(super) properties: BasicProperties,
+    /// Why there are no properties.
+    pub(super) fault: Option<Error>,
 }
 
 /// Takes the next whole frame out, if there is one.
@@ -127,8 +129,12 @@ fn header(mut payload: Bytes) -> Result<Box<Header>> {
     // The class, and a weight that is always 0.
     payload.try_get_u32().map_err(|_| short())?;
     let body_bytes = payload.try_get_u64().map_err(|_| short())?;
-    let properties = BasicProperties::read(&mut payload)?;
-    Ok(Box::new(Header { body_bytes, properties }))
+    // They are the sender's, and no fault of the broker.
+    let (properties, fault) = match BasicProperties::read(&mut payload) {
+        Ok(properties) => (properties, None),
+        Err(fault) => (BasicProperties::default(), Some(fault)),
+    };
+    Ok(Box::new(Header { body_bytes, properties, fault }))
 }
 
 fn short() -> Error {
@@ -183,6 +189,7 @@ pub(super) fn frame_bytes(frame: &AMQPFrame) -> Result<Bytes> {
 #[cfg(test)]
 mod tests {
     use amq_protocol::protocol::{basic, channel};
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -262,6 +269,31 @@ mod tests {
     }
 
     #[test]
+    fn properties_that_cannot_be_read_are_no_fault_of_the_broker() {
+        let frame = [2, 0, 3, 0, 0, 0, 14, 0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0xff, 0xff, 0xce];
+        let mut read = frames(&frame).unwrap();
+        let Some(Frame::Channel(3, OnChannel::Header(header))) = read.pop() else {
+            panic!("{read:?}")
+        };
+        assert_eq!((header.body_bytes, header.fault.is_some()), (7, true));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_end_in_frames_or_in_an_error(
+            kind in 1_u8..4,
+            method in prop::sample::select(vec![50_u16, 60, 80, 120]),
+            body in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let mut frame = vec![kind, 0, 3, 0, 0, 0, u8::try_from(4 + body.len()).unwrap(), 0, 60];
+            frame.extend(method.to_be_bytes());
+            frame.extend(body);
+            frame.push(0xce);
+            drop(frames(&frame));
+        }
+    }
+
+    #[test]
     fn what_is_no_frame_is_an_error() {
         for bytes in [
             &b"HTTP/1.1 400 Bad Request"[..],
@@ -271,7 +303,6 @@ mod tests {
             &[1, 0, 3, 0, 0, 0, 1, 0, 0xce],
             &[1, 0, 3, 0, 0, 0, 4, 0, 60, 0, 60, 0xce],
             &[2, 0, 3, 0, 0, 0, 4, 0, 60, 0, 0, 0xce],
-            &[2, 0, 3, 0, 0, 0, 14, 0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xce],
             &[9, 0, 0, 0, 0, 0, 0, 0xce],
             &[3, 0, 3, 0xff, 0xff, 0xff, 0xff],
         ] {

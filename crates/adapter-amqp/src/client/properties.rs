@@ -1,6 +1,6 @@
 //! The properties of a message (AMQP 0-9-1, sections 1.8.1 and 4.2.6.1).
 
-use amq_protocol::types::{FieldTable, parsing::parse_field_table};
+use amq_protocol::types::FieldTable;
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use transload_envelope::Text;
 
@@ -35,7 +35,7 @@ impl BasicProperties {
     ///
     /// # Errors
     ///
-    /// If they are cut short, or a text is not UTF-8.
+    /// If they cannot be read. What is not UTF-8 in a text is replaced.
     pub(super) fn read(bytes: &mut Bytes) -> Result<Self> {
         let flags = bytes.try_get_u16().map_err(|_| short())?;
         let has = |bit: u16| flags & 1 << bit != 0;
@@ -139,15 +139,16 @@ pub(super) fn put_text(into: &mut BytesMut, text: &str) {
 pub(super) fn read_text(bytes: &mut Bytes) -> Result<Text> {
     let length = usize::from(bytes.try_get_u8().map_err(|_| short())?);
     let part = bytes.get(..length).ok_or_else(short)?;
-    let text = Text::try_from(part)
-        .map_err(|_| Error::protocol("the broker sends a text that is not UTF-8"))?;
+    // The broker passes on what its clients send, whatever it is.
+    let text = String::from_utf8_lossy(part).into();
     bytes.advance(length);
     Ok(text)
 }
 
 fn read_table(bytes: &mut Bytes) -> Result<FieldTable> {
-    let (rest, table) = parse_field_table(&bytes[..])
-        .map_err(|_| Error::protocol("the broker sends headers that cannot be read"))?;
+    let mut rest = &bytes[..];
+    let table = table::read_table(&mut rest)
+        .ok_or_else(|| Error::protocol("the headers of the message cannot be read"))?;
     let length = bytes.len() - rest.len();
     bytes.advance(length);
     Ok(table)
@@ -155,4 +156,39 @@ fn read_table(bytes: &mut Bytes) -> Result<FieldTable> {
 
 fn short() -> Error {
     Error::protocol("the broker sends a frame that is cut short")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A header whose value is lists within lists.
+    fn nested(depth: usize) -> Bytes {
+        let mut value = BytesMut::from(&b"V"[..]);
+        for _ in 0..depth {
+            let inner = value.split();
+            value.put_u8(b'A');
+            value.put_u32(u32::try_from(inner.len()).unwrap());
+            value.unsplit(inner);
+        }
+        let mut bytes = BytesMut::new();
+        bytes.put_u16(1 << 13);
+        bytes.put_u32(u32::try_from(2 + value.len()).unwrap());
+        bytes.extend_from_slice(b"\x01k");
+        bytes.extend_from_slice(&value);
+        bytes.freeze()
+    }
+
+    #[test]
+    fn headers_that_are_nested_deeply_exhaust_no_stack() {
+        let fits = |depth| {
+            let headers = BasicProperties::read(&mut nested(depth)).unwrap().headers.unwrap();
+            table::headers_from_table(&headers).is_ok()
+        };
+        for (depth, expected) in
+            [(1, true), (table::DEPTH_MAX - 1, true), (table::DEPTH_MAX, false), (12_000, false)]
+        {
+            assert_eq!(fits(depth), expected, "{depth}");
+        }
+    }
 }
