@@ -12,6 +12,7 @@ mod client;
 mod codec;
 #[cfg(feature = "testing")]
 pub mod fuzz;
+mod io;
 mod listener;
 mod mapping;
 #[cfg(feature = "testing")]
@@ -21,6 +22,7 @@ mod request;
 #[cfg(feature = "testing")]
 mod round_trip;
 mod topic;
+mod websocket;
 
 pub use carriage::{MQTT_3_1_1, MQTT_5};
 pub use client::{

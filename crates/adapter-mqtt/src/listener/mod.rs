@@ -7,7 +7,6 @@ mod config;
 mod connection;
 mod inbound;
 mod incoming;
-mod io;
 mod outbound;
 mod outgoing;
 mod packets;
@@ -18,7 +17,7 @@ mod sessions;
 mod shared;
 mod stored;
 mod subscriptions;
-mod websocket;
+mod upgrade;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -289,7 +288,7 @@ impl Serve for WebSocket {
         let Connection { stream, peer, identity, place } = connection;
         let broker = &self.0;
         let bytes_max = broker.config.max_packet_bytes.as_usize();
-        let handshake = websocket::accept(stream, bytes_max);
+        let handshake = upgrade::accept(stream, bytes_max);
         match tokio::time::timeout(broker.config.connect_timeout.get(), handshake).await {
             Ok(Ok(wire)) => {
                 let peer = Peer { address: peer, identity };

@@ -5,7 +5,8 @@ use transload_adapter::Event;
 use super::{Connection, End};
 use crate::{
     codec::{self, Reason},
-    listener::{io::Io, sessions::Will},
+    io::Io,
+    listener::sessions::Will,
 };
 
 /// How long a peer that is told why it is disconnected may take to read it.

@@ -12,10 +12,10 @@ use transload_envelope::{MessageId, Text, Timestamp};
 use super::{Client, Connection, Peer, far_future};
 use crate::{
     codec::{self, ConnAck, Connect, Fault, Packet, Reason, Version},
+    io::{Io, Progress},
     listener::{
         access::{Admitted, Credentials, Permit},
         broker::Broker,
-        io::{Io, Progress},
         sessions::{Claim, Found, Will},
     },
     message::Message,

@@ -37,14 +37,10 @@ use self::{
     publish::Slot,
     steps::{Noted, Step},
 };
-use super::{
-    access::Permit,
-    broker::Broker,
-    io::{Io, Progress, Wire},
-    sessions::Claim,
-};
+use super::{access::Permit, broker::Broker, sessions::Claim};
 use crate::{
     codec::{self, Fault, Publish, Reason, Version},
+    io::{Io, Progress, Wire},
     message::Message,
     request::FORBIDDEN,
 };
@@ -289,11 +285,7 @@ impl Connection {
 
     /// Whether a whole packet waits in the read buffer, or one that is refused by its length.
     fn has_unread(&self) -> bool {
-        let input = self.io.partial();
-        match codec::frame_length(input, self.broker.config.max_packet_bytes.as_usize()) {
-            Ok(length) => length.is_some_and(|length| length <= input.len()),
-            Err(_) => true,
-        }
+        self.io.has_frame(self.broker.config.max_packet_bytes.as_usize())
     }
 
     /// Sets the timer where something is due earlier than it rings. It is not put off with each

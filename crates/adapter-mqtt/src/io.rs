@@ -1,3 +1,5 @@
+//! Frames from and to one peer over a byte stream, of the listener and of the client alike.
+
 use std::{collections::VecDeque, fmt, future::poll_fn, io, io::IoSlice, pin::Pin, task::Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -7,7 +9,7 @@ use tokio_util::io::{poll_read_buf, poll_write_buf};
 use crate::codec::{self, Fault};
 
 /// A peer's byte stream: TCP, TLS or WebSocket.
-pub(super) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 
@@ -23,7 +25,7 @@ const INLINE_BYTES_MAX: usize = 4 * 1024;
 
 /// What came of waiting for the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Progress {
+pub(crate) enum Progress {
     /// So many bytes were read; 0 is the end of the stream.
     Read(usize),
     /// Something was written.
@@ -32,12 +34,12 @@ pub(super) enum Progress {
 
 /// Frames from and to one peer. Reading and writing go on side by side, so that a peer that writes
 /// without reading cannot make both sides wait for each other.
-pub(super) struct Io {
+pub(crate) struct Io {
     wire: Box<dyn Wire>,
     input: BytesMut,
     read_bytes: usize,
     /// Bytes on their way to the peer.
-    pub(super) output: Output,
+    pub(crate) output: Output,
     unflushed: bool,
 }
 
@@ -51,7 +53,7 @@ impl fmt::Debug for Io {
 }
 
 impl Io {
-    pub(super) fn new(wire: Box<dyn Wire>) -> Self {
+    pub(crate) fn new(wire: Box<dyn Wire>) -> Self {
         Self {
             wire,
             input: BytesMut::new(),
@@ -63,7 +65,7 @@ impl Io {
 
     /// Writes what there is to write, and reads when asked to; returns after the first progress.
     /// Cancel-safe.
-    pub(super) async fn progress(&mut self, read: bool) -> io::Result<Progress> {
+    pub(crate) async fn progress(&mut self, read: bool) -> io::Result<Progress> {
         if read && self.input.capacity() - self.input.len() < READ_BYTES_MIN {
             self.input.reserve(self.read_bytes);
         }
@@ -109,7 +111,7 @@ impl Io {
     }
 
     /// The next whole frame that was read.
-    pub(super) fn next_frame(&mut self, bytes_max: usize) -> Result<Option<Bytes>, Fault> {
+    pub(crate) fn next_frame(&mut self, bytes_max: usize) -> Result<Option<Bytes>, Fault> {
         let Some(length) = codec::frame_length(&self.input, bytes_max)? else { return Ok(None) };
         let missing = length.saturating_sub(self.input.len());
         if missing > 0 {
@@ -126,13 +128,21 @@ impl Io {
         Ok(Some(frame))
     }
 
+    /// Whether a whole frame waits in the read buffer, or one that is refused by its length.
+    pub(crate) fn has_frame(&self, bytes_max: usize) -> bool {
+        match codec::frame_length(&self.input, bytes_max) {
+            Ok(length) => length.is_some_and(|length| length <= self.input.len()),
+            Err(_) => true,
+        }
+    }
+
     /// What was read and is no whole frame yet.
-    pub(super) fn partial(&self) -> &[u8] {
+    pub(crate) fn partial(&self) -> &[u8] {
         &self.input
     }
 
     /// Writes everything that is to be written, and closes. Not cancel-safe.
-    pub(super) async fn close(&mut self) -> io::Result<()> {
+    pub(crate) async fn close(&mut self) -> io::Result<()> {
         while !self.output.is_empty() || self.unflushed {
             poll_fn(|cx| {
                 while !self.output.is_empty() {
@@ -156,7 +166,7 @@ impl Io {
 
 /// Bytes on their way to one peer: small packets in one buffer, large payloads as they are.
 #[derive(Debug, Default)]
-pub(super) struct Output {
+pub(crate) struct Output {
     chunks: VecDeque<Bytes>,
     chunks_bytes: usize,
     tail: BytesMut,
@@ -164,12 +174,12 @@ pub(super) struct Output {
 
 impl Output {
     /// Where packets are written.
-    pub(super) fn buffer(&mut self) -> &mut BytesMut {
+    pub(crate) fn buffer(&mut self) -> &mut BytesMut {
         &mut self.tail
     }
 
     /// Adds a payload behind what was written.
-    pub(super) fn payload(&mut self, payload: &Bytes) {
+    pub(crate) fn payload(&mut self, payload: &Bytes) {
         if payload.len() < INLINE_BYTES_MAX {
             self.tail.extend_from_slice(payload);
         } else {
@@ -179,11 +189,11 @@ impl Output {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.chunks_bytes + self.tail.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }

@@ -10,63 +10,34 @@ use bytes::{Buf, Bytes};
 use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::{
-    WebSocketStream, accept_hdr_async_with_config,
-    tungstenite::{
-        Error, Message,
-        handshake::server::{Request, Response},
-        http::{HeaderValue, StatusCode, header::SEC_WEBSOCKET_PROTOCOL},
-        protocol::WebSocketConfig,
-    },
+    WebSocketStream,
+    tungstenite::{Message, protocol::WebSocketConfig},
 };
 
-/// The path that clients ask for.
-const PATH: &str = "/mqtt";
+/// The name of the subprotocol [MQTT-6.0.0-3].
+pub(crate) const SUBPROTOCOL: &str = "mqtt";
 
 /// A WebSocket as a stream of bytes.
-pub(super) struct WebSocketWire<S> {
+pub(crate) struct WebSocketWire<S> {
     socket: WebSocketStream<S>,
     unread: Bytes,
 }
 
-type Refusal = tokio_tungstenite::tungstenite::handshake::server::ErrorResponse;
+impl<S> WebSocketWire<S> {
+    /// After the handshake of either side.
+    pub(crate) fn new(socket: WebSocketStream<S>) -> Self {
+        Self { socket, unread: Bytes::new() }
+    }
+}
 
-/// Does the handshake of a server. Refuses other paths with 404, and clients that do not offer the
-/// subprotocol `mqtt` with 400 [MQTT-6.0.0-3].
-pub(super) async fn accept<S>(stream: S, bytes_max: usize) -> Result<WebSocketWire<S>, Error>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let config = WebSocketConfig::default()
+/// Settings for messages of so many bytes.
+pub(crate) fn settings(bytes_max: usize) -> WebSocketConfig {
+    WebSocketConfig::default()
         .read_buffer_size(4 * 1024)
         .write_buffer_size(0)
         .max_write_buffer_size(bytes_max.saturating_add(256 * 1024))
         .max_message_size(Some(bytes_max))
-        .max_frame_size(Some(bytes_max));
-    let socket = accept_hdr_async_with_config(stream, check, Some(config)).await?;
-    Ok(WebSocketWire { socket, unread: Bytes::new() })
-}
-
-#[expect(clippy::result_large_err, reason = "the signature is the library's")]
-fn check(request: &Request, mut response: Response) -> Result<Response, Refusal> {
-    let offers_mqtt = request
-        .headers()
-        .get_all(SEC_WEBSOCKET_PROTOCOL)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|protocol| protocol.trim() == "mqtt");
-    let status = if request.uri().path() != PATH {
-        StatusCode::NOT_FOUND
-    } else if !offers_mqtt {
-        StatusCode::BAD_REQUEST
-    } else {
-        let headers = response.headers_mut();
-        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("mqtt"));
-        return Ok(response);
-    };
-    let mut refusal = Refusal::new(None);
-    *refusal.status_mut() = status;
-    Err(refusal)
+        .max_frame_size(Some(bytes_max))
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocketWire<S> {
