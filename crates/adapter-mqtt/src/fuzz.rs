@@ -1,17 +1,20 @@
-//! What a client may send, for fuzzing: nothing here may panic, whatever the bytes are.
+//! What a peer may send, for fuzzing: nothing here may panic, whatever the bytes are.
 
 use bytes::{Bytes, BytesMut};
 
 use crate::{
-    codec::{Packet, Publish, Version, decode, frame_length, publish_head, sniff_version},
+    codec::{
+        FromServer, Packet, Publish, Version, decode, decode_from_server, frame_length,
+        publish_head, sniff_version,
+    },
     topic::Filter,
 };
 
 /// The largest packet that is looked at, in bytes.
 const PACKET_BYTES_MAX: usize = 1 << 20;
 
-/// Reads bytes as the listener reads a connection, packet after packet. The first byte chooses the
-/// version, which CONNECT then changes.
+/// Reads bytes as the listener reads a connection, packet after packet, and as the client does. The
+/// first byte chooses the version, which CONNECT then changes.
 ///
 /// # Panics
 ///
@@ -21,6 +24,7 @@ pub fn packets(bytes: &[u8]) {
     let Some((first, stream)) = bytes.split_first() else { return };
     let mut version = if first & 1 == 0 { Version::V311 } else { Version::V5 };
     let mut rest = Bytes::copy_from_slice(stream);
+    from_server(version, rest.clone());
     while let Ok(Some(length)) = frame_length(&rest, PACKET_BYTES_MAX) {
         if length > rest.len() {
             return;
@@ -38,6 +42,20 @@ pub fn packets(bytes: &[u8]) {
             }
             Ok(_) => {}
             Err(_) => return,
+        }
+    }
+}
+
+/// What both sides may send is read in the same way on both.
+fn from_server(version: Version, mut rest: Bytes) {
+    while let Ok(Some(length)) = frame_length(&rest, PACKET_BYTES_MAX) {
+        if length > rest.len() {
+            return;
+        }
+        let frame = rest.split_to(length);
+        let Ok(packet) = decode_from_server(version, frame.clone()) else { return };
+        if let (FromServer::Publish(publish), Ok(other)) = (packet, decode(version, frame)) {
+            assert_eq!(other, Packet::Publish(publish), "the two sides read different messages");
         }
     }
 }

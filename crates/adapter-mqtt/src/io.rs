@@ -17,6 +17,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 const READ_BYTES_MIN: usize = 1024;
 /// How much room a busy connection's read has.
 const READ_BYTES_MAX: usize = 64 * 1024;
+/// A read buffer of which all was taken is not kept above this, in bytes.
+const IDLE_BYTES_MAX: usize = 4 * READ_BYTES_MAX;
 /// Frames below this are copied out of the read buffer, so that a small message that waits for
 /// long does not hold a large buffer.
 const COPY_BYTES_MAX: usize = 4 * 1024;
@@ -38,6 +40,8 @@ pub(crate) struct Io {
     wire: Box<dyn Wire>,
     input: BytesMut,
     read_bytes: usize,
+    /// Frames below this are copied.
+    copy_bytes_max: usize,
     /// Bytes on their way to the peer.
     pub(crate) output: Output,
     unflushed: bool,
@@ -58,16 +62,30 @@ impl Io {
             wire,
             input: BytesMut::new(),
             read_bytes: READ_BYTES_MIN,
+            copy_bytes_max: COPY_BYTES_MAX,
             output: Output::default(),
             unflushed: false,
         }
     }
 
+    /// For one connection that brings many messages, of which many wait for their
+    /// acknowledgement: each frame takes the memory that it needs and no more, and the read buffer
+    /// is used again and again.
+    #[must_use]
+    pub(crate) fn copying_frames(self) -> Self {
+        Self { copy_bytes_max: usize::MAX, ..self }
+    }
+
+    /// Whether the read buffer is never shared, so that making room in it costs no new one.
+    fn copies_all(&self) -> bool {
+        self.copy_bytes_max == usize::MAX
+    }
+
     /// Writes what there is to write, and reads when asked to; returns after the first progress.
     /// Cancel-safe.
     pub(crate) async fn progress(&mut self, read: bool) -> io::Result<Progress> {
-        if read && self.input.capacity() - self.input.len() < READ_BYTES_MIN {
-            self.input.reserve(self.read_bytes);
+        if read {
+            self.make_room();
         }
         poll_fn(|cx| {
             let mut wrote = false;
@@ -99,6 +117,13 @@ impl Io {
         .inspect(|progress| self.adapt(*progress))
     }
 
+    fn make_room(&mut self) {
+        let least = if self.copies_all() { self.read_bytes } else { READ_BYTES_MIN };
+        if self.input.capacity() - self.input.len() < least {
+            self.input.reserve(self.read_bytes);
+        }
+    }
+
     /// Gives a busy connection larger reads.
     fn adapt(&mut self, progress: Progress) {
         if let Progress::Read(bytes) = progress {
@@ -119,10 +144,16 @@ impl Io {
             self.input.reserve(missing.min(READ_BYTES_MAX));
             return Ok(None);
         }
-        let frame = self.input.split_to(length);
-        let frame =
-            if length < COPY_BYTES_MAX { Bytes::copy_from_slice(&frame) } else { frame.freeze() };
-        if self.input.is_empty() && self.read_bytes == READ_BYTES_MIN {
+        let frame = match self.input.get(..length) {
+            Some(frame) if length < self.copy_bytes_max => {
+                let frame = Bytes::copy_from_slice(frame);
+                self.input.advance(length);
+                frame
+            }
+            _ => self.input.split_to(length).freeze(),
+        };
+        let idle = !self.copies_all() && self.read_bytes == READ_BYTES_MIN;
+        if self.input.is_empty() && (idle || self.input.capacity() > IDLE_BYTES_MAX) {
             self.input = BytesMut::new();
         }
         Ok(Some(frame))
@@ -162,6 +193,14 @@ impl Io {
         }
         poll_fn(|cx| Pin::new(&mut self.wire).poll_shutdown(cx)).await
     }
+
+    /// Reads what still comes until the peer closes too. A connection that is dropped with bytes
+    /// unread is reset, and the peer may lose what was written to it last.
+    pub(crate) async fn drain(&mut self) {
+        while let Ok(Progress::Read(1..) | Progress::Wrote) = self.progress(true).await {
+            self.input.clear();
+        }
+    }
 }
 
 /// Bytes on their way to one peer: small packets in one buffer, large payloads as they are.
@@ -170,9 +209,15 @@ pub(crate) struct Output {
     chunks: VecDeque<Bytes>,
     chunks_bytes: usize,
     tail: BytesMut,
+    written: u64,
 }
 
 impl Output {
+    /// How many bytes have gone out.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
+    }
+
     /// Where packets are written.
     pub(crate) fn buffer(&mut self) -> &mut BytesMut {
         &mut self.tail
@@ -218,6 +263,7 @@ impl Buf for Output {
     }
 
     fn advance(&mut self, mut count: usize) {
+        self.written += count as u64;
         while let Some(chunk) = self.chunks.front_mut() {
             let part = count.min(chunk.len());
             chunk.advance(part);

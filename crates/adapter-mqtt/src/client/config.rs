@@ -12,6 +12,7 @@ use transload_tls::ClientTls;
 
 use crate::{
     carriage::{MQTT_3_1_1, MQTT_5},
+    codec::Version,
     request::RepliesBy,
 };
 
@@ -82,9 +83,8 @@ pub struct ClientConfig {
     pub buffer_messages: usize,
 
     /// How many bytes the payloads of these may have together, as far as they are of 4 KiB or
-    /// more. Messages of other qualities count too as far as the broker sends more than
-    /// `max_inflight` of them; they are not dropped, the connection is not read until there is
-    /// room.
+    /// more. Messages of quality of service 1 are not dropped: `max_inflight` of them, and a quarter
+    /// of these bytes, are read ahead; the connection is not read on until there is room.
     #[serde(default = "defaults::buffer_bytes")]
     pub buffer_bytes: ByteSize,
 
@@ -110,6 +110,13 @@ pub enum ProtocolVersion {
 }
 
 impl ProtocolVersion {
+    pub(super) fn on_the_wire(self) -> Version {
+        match self {
+            Self::V5 => Version::V5,
+            Self::V311 => Version::V311,
+        }
+    }
+
     pub(super) fn carriage(self) -> &'static Carriage {
         match self {
             Self::V5 => &MQTT_5,

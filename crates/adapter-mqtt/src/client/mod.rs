@@ -1,4 +1,5 @@
-//! A client of another MQTT broker, by `rumqttc`.
+//! A client of another MQTT broker: it takes messages in by our own codec (`source`), and publishes
+//! by `rumqttc` (`outbound`).
 //!
 //! Invariants:
 //! - Two connections: one takes messages in, with a session that the broker keeps, and one
@@ -7,17 +8,15 @@
 //!   and the gateway decides when new ones are made. The gateway's queues are the truth about what
 //!   has been sent.
 
-mod arrivals;
 mod config;
 mod error;
-mod inbound;
 mod link;
 mod lint;
 mod options;
 mod outbound;
+mod source;
 #[cfg(test)]
 mod tests;
-mod unsettled;
 mod wire;
 
 use std::sync::Arc;
@@ -25,8 +24,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::time::{Instant, timeout_at};
 use transload_adapter::{
-    Adapter, ConnectError, Context, Endpoints, Inbound, Lint, ReplyPath, SendError,
-    SourceCapabilities, TargetCapabilities,
+    Adapter, ConnectError, Context, Endpoints, Lint, ReplyPath, SendError, SourceCapabilities,
+    TargetCapabilities,
 };
 use transload_envelope::Outgoing;
 use transload_routing::Pattern;
@@ -38,10 +37,9 @@ pub use self::config::{
 #[cfg(feature = "testing")]
 pub(crate) use self::outbound::message;
 use self::{
-    arrivals::Limits,
     error::Broken,
     link::Link,
-    options::{Peer, Purpose},
+    options::Peer,
     wire::{Handle, Step, Terms, Wire},
 };
 use crate::{
@@ -147,8 +145,13 @@ impl Adapter for MqttClient {
     ) -> Result<Endpoints<ClientTarget>, ConnectError> {
         let peer = options::peer(&config).await?;
         let link = Link::new();
-        let (handle, wire, terms) = open(&config, &peer, &context, Purpose::Sink).await?;
-        let inbound = source(&config, &peer, &context, &link).await?;
+        let (handle, wire, terms) = open(&config, &peer, &context).await?;
+        let filters = filters(&config, &context);
+        let inbound = if filters.is_empty() {
+            None
+        } else {
+            Some(source::open(&config, &peer, &context, &link, filters).await?)
+        };
         let settings = outbound::Settings {
             terms,
             packet_bytes_max: config.max_packet_bytes.as_usize(),
@@ -171,57 +174,24 @@ impl Adapter for MqttClient {
     }
 }
 
-/// Connects once.
+/// Opens the connection that publishes.
 async fn open(
     config: &ClientConfig,
     peer: &Peer,
     context: &Context,
-    purpose: Purpose,
 ) -> Result<(Handle, Wire, Terms), ConnectError> {
     let end = Instant::now() + config.connect_timeout.get();
-    let (handle, mut wire) = options::options(config, peer, &context.name, purpose).wire();
+    let (handle, mut wire) = options::options(config, peer, &context.name).wire();
     loop {
         match timeout_at(end, wire.poll()).await {
             Ok(Ok(Step::Connected(terms))) => {
-                tracing::debug!(adapter = %context.name, ?purpose, ?terms, "connected");
+                tracing::debug!(adapter = %context.name, ?terms, "The connection that publishes is open.");
                 return Ok((handle, wire, terms));
             }
             Ok(Ok(_)) => {}
             Ok(Err(broken)) => return Err(broken.into()),
             Err(_) => return Err(Broken::Lost("the broker does not answer".to_owned()).into()),
         }
-    }
-}
-
-/// Opens the connection that takes messages in, if anything is wanted.
-async fn source(
-    config: &ClientConfig,
-    peer: &Peer,
-    context: &Context,
-    link: &Arc<Link>,
-) -> Result<Option<Box<dyn Inbound>>, ConnectError> {
-    let filters = filters(config, context);
-    if filters.is_empty() {
-        return Ok(None);
-    }
-    let (handle, wire, _) = open(config, peer, context, Purpose::Source).await?;
-    let limits = Limits {
-        reserved: usize::from(config.max_inflight),
-        messages: config.buffer_messages,
-        bytes: config.buffer_bytes,
-    };
-    let (inbound, driver, answer) = inbound::new((handle, wire), filters, limits, context, link);
-    context.tasks.spawn(driver.run());
-    // What the broker has queued may come before its answer and fill the window, so the answer is
-    // waited for while messages are read already, and not for ever.
-    let end = Instant::now() + config.connect_timeout.get();
-    match timeout_at(end, answer).await {
-        Ok(Ok(Ok(()))) | Err(_) => Ok(Some(Box::new(inbound))),
-        Ok(Ok(Err(refusal))) => {
-            link.lose(refusal.clone());
-            Err(ConnectError::Refused { reason: refusal.into() })
-        }
-        Ok(Err(_)) => Err(ConnectError::Unreachable(link.reason())),
     }
 }
 

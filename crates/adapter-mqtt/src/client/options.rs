@@ -1,12 +1,13 @@
-//! The settings as options of the client library.
+//! Where the broker is and who we are there, and the settings as options of the client library.
 //!
-//! What the library does by default and this changes: a packet bound of 10 KiB, clean sessions,
-//! acknowledging on receipt, waiting for the system's certificates with a panic.
+//! What the library does by default and this changes: a packet bound of 10 KiB, waiting for the
+//! system's certificates with a panic.
 
 use std::{path::Path, sync::Arc};
 
 use percent_encoding::percent_decode_str;
 use rumqttc::{NetworkOptions, TlsConfiguration, Transport, v5::mqttbytes::v5::ConnectProperties};
+use tokio_rustls::rustls;
 use transload_adapter::{ConnectError, Secret};
 use url::Url;
 
@@ -15,31 +16,20 @@ use super::{
     wire::Options,
 };
 
-/// What a connection is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
-    /// To take messages in, with a session that the broker keeps.
-    Source,
-    /// To publish. What is not acknowledged is in the gateway's queues, so no session is kept.
-    Sink,
-}
-
 /// Where the broker is, and who we are there.
 pub(super) struct Peer {
-    /// The host, or the whole URL for WebSocket.
-    address: String,
-    port: u16,
-    transport: Transport,
-    login: Option<(String, Secret)>,
+    /// The host, an IPv6 address without its brackets.
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// What to ask for where it is spoken to over WebSocket.
+    pub(super) websocket: Option<String>,
+    pub(super) tls: Option<Arc<rustls::ClientConfig>>,
+    pub(super) login: Option<(String, Secret)>,
 }
 
 /// The name of the session.
-pub(super) fn client_id(config: &ClientConfig, adapter: &str, purpose: Purpose) -> String {
-    let id = config.client_id.clone().unwrap_or_else(|| format!("transload-{adapter}"));
-    match purpose {
-        Purpose::Source => id,
-        Purpose::Sink => format!("{id}-out"),
-    }
+pub(super) fn client_id(config: &ClientConfig, adapter: &str) -> String {
+    config.client_id.clone().unwrap_or_else(|| format!("transload-{adapter}"))
 }
 
 /// Reads what is needed to connect: the URL, passwords, certificates.
@@ -56,14 +46,8 @@ pub(super) async fn peer(config: &ClientConfig) -> Result<Peer, ConnectError> {
         _ => return Err(unusable("the scheme of `url` is not one of MQTT")),
     };
     let port = url.port().unwrap_or(usual_port);
-    let transport = match (secure, web) {
-        (false, false) => Transport::tcp(),
-        (false, true) => Transport::ws(),
-        (true, false) => Transport::tls_with_config(tls(config).await?),
-        (true, true) => Transport::wss_with_config(tls(config).await?),
-    };
-    let address =
-        if web { format!("{}://{host}:{port}{}", url.scheme(), url.path()) } else { bare };
+    let tls = if secure { Some(Arc::new(config.tls.config(&[]).await?)) } else { None };
+    let websocket = web.then(|| format!("{}://{host}:{port}{}", url.scheme(), url.path()));
     let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
     let login = match &config.username {
         Some(name) => Some((name.clone(), password(config).await?)),
@@ -73,33 +57,41 @@ pub(super) async fn peer(config: &ClientConfig) -> Result<Peer, ConnectError> {
             Some((decode(url.username()), Secret::new(password)))
         }
     };
-    Ok(Peer { address, port, transport, login })
+    Ok(Peer { host: bare, port, websocket, tls, login })
 }
 
-/// The options for one connection.
-pub(super) fn options(
-    config: &ClientConfig,
-    peer: &Peer,
-    adapter: &str,
-    purpose: Purpose,
-) -> Options {
-    let id = client_id(config, adapter, purpose);
+/// The options for the connection that publishes. What is not acknowledged is in the gateway's queues,
+/// so no session is kept.
+pub(super) fn options(config: &ClientConfig, peer: &Peer, adapter: &str) -> Options {
+    let id = format!("{}-out", client_id(config, adapter));
     match config.version {
-        ProtocolVersion::V311 => v311(config, peer, id, purpose),
-        ProtocolVersion::V5 => Options::V5(Box::new(v5(config, peer, id, purpose))),
+        ProtocolVersion::V311 => v311(config, peer, id),
+        ProtocolVersion::V5 => Options::V5(Box::new(v5(config, peer, id))),
     }
 }
 
-fn v311(config: &ClientConfig, peer: &Peer, id: String, purpose: Purpose) -> Options {
-    let mut options = rumqttc::MqttOptions::new(id, peer.address.clone(), peer.port);
+/// The library takes the whole URL for the host where it speaks WebSocket.
+fn place(peer: &Peer) -> (String, Transport) {
+    let tls = peer.tls.clone().map(TlsConfiguration::Rustls);
+    let transport = match (tls, &peer.websocket) {
+        (None, None) => Transport::tcp(),
+        (None, Some(_)) => Transport::ws(),
+        (Some(tls), None) => Transport::tls_with_config(tls),
+        (Some(tls), Some(_)) => Transport::wss_with_config(tls),
+    };
+    (peer.websocket.clone().unwrap_or_else(|| peer.host.clone()), transport)
+}
+
+fn v311(config: &ClientConfig, peer: &Peer, id: String) -> Options {
+    let (address, transport) = place(peer);
+    let mut options = rumqttc::MqttOptions::new(id, address, peer.port);
     let largest = config.max_packet_bytes.as_usize();
     options
-        .set_transport(peer.transport.clone())
+        .set_transport(transport)
         .set_keep_alive(config.keep_alive.get())
-        .set_clean_session(purpose == Purpose::Sink || config.session_expiry.is_zero())
+        .set_clean_session(true)
         .set_max_packet_size(largest, largest)
-        .set_inflight(config.max_inflight.max(1))
-        .set_manual_acks(true);
+        .set_inflight(config.max_inflight.max(1));
     if let Some((name, password)) = &peer.login {
         options.set_credentials(name.clone(), password.expose());
     }
@@ -109,42 +101,29 @@ fn v311(config: &ClientConfig, peer: &Peer, id: String, purpose: Purpose) -> Opt
     Options::V311(Box::new(options), network)
 }
 
-fn v5(
-    config: &ClientConfig,
-    peer: &Peer,
-    id: String,
-    purpose: Purpose,
-) -> rumqttc::v5::MqttOptions {
-    let mut options = rumqttc::v5::MqttOptions::new(id, peer.address.clone(), peer.port);
-    let expiry_s = u32::try_from(config.session_expiry.get().as_secs()).unwrap_or(u32::MAX);
+fn v5(config: &ClientConfig, peer: &Peer, id: String) -> rumqttc::v5::MqttOptions {
+    let (address, transport) = place(peer);
+    let mut options = rumqttc::v5::MqttOptions::new(id, address, peer.port);
     let mut properties = ConnectProperties::new();
     properties.max_packet_size = u32::try_from(config.max_packet_bytes.get()).ok();
     properties.receive_maximum = Some(config.max_inflight.max(1));
-    properties.session_expiry_interval = Some(match purpose {
-        Purpose::Source => expiry_s,
-        Purpose::Sink => 0,
-    });
+    properties.session_expiry_interval = Some(0);
     let mut network = NetworkOptions::new();
     network.set_tcp_nodelay(true);
     let seconds = config.connect_timeout.get().as_secs().max(1);
     network.set_connection_timeout(seconds);
     options
-        .set_transport(peer.transport.clone())
+        .set_transport(transport)
         .set_keep_alive(config.keep_alive.get())
-        .set_clean_start(purpose == Purpose::Sink || expiry_s == 0)
+        .set_clean_start(true)
         .set_connect_properties(properties)
         .set_outgoing_inflight_upper_limit(config.max_inflight.max(1))
         .set_connection_timeout(seconds)
-        .set_network_options(network)
-        .set_manual_acks(true);
+        .set_network_options(network);
     if let Some((name, password)) = &peer.login {
         options.set_credentials(name.clone(), password.expose());
     }
     options
-}
-
-async fn tls(config: &ClientConfig) -> Result<TlsConfiguration, ConnectError> {
-    Ok(TlsConfiguration::Rustls(Arc::new(config.tls.config(&[]).await?)))
 }
 
 async fn password(config: &ClientConfig) -> Result<Secret, ConnectError> {

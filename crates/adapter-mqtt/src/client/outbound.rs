@@ -28,7 +28,7 @@ use super::{
     config::ClientTarget,
     error::Broken,
     link::Link,
-    wire::{Answer, Handle, Received, Step, Terms, Wire},
+    wire::{Answer, Handle, Step, Terms, Wire},
 };
 use crate::{
     codec::QoS,
@@ -377,7 +377,7 @@ impl Driver {
 
     fn apply(&mut self, step: &Step) {
         match step {
-            Step::Message(received) => self.take_reply(received),
+            Step::Message(message) => self.take_reply(message),
             Step::Subscribed(refusals) => {
                 if let Some(done) = self.subscribing.pop_front() {
                     let refusal = refusals.first().map(|(_, reason)| reason.clone());
@@ -406,13 +406,9 @@ impl Driver {
 
     /// This connection subscribes to replies only. What else is published under their topics comes in
     /// by the other connection, if it is wanted.
-    fn take_reply(&mut self, received: &Received) {
-        let Received { message, packet_id, .. } = received;
+    fn take_reply(&mut self, message: &Message) {
         if !self.requests.take(message) && !self.requests.hears(&message.topic) {
             self.link.lose("the broker sent what was not subscribed to");
-        }
-        if message.qos != QoS::AtMostOnce && !self.handle.acknowledge(*packet_id) {
-            self.link.lose("the client takes no acknowledgement");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Both versions of the client library behind one face.
+//! Both versions of the client library behind one face, for the connection that publishes.
 //!
 //! The library has two sets of types for the two versions of the protocol; nothing of either is
 //! seen outside this module and `options`.
@@ -32,9 +32,9 @@ use crate::{
     message::Message,
 };
 
-/// How many requests may wait for the library to take them: as many as there are packet ids, so
-/// that an acknowledgement always finds room.
-pub(super) const REQUESTS_MAX: usize = u16::MAX as usize;
+/// How many requests may wait for the library to take them: as many as there are packet ids, which is
+/// more than the window lets through.
+const REQUESTS_MAX: usize = u16::MAX as usize;
 
 /// One connection.
 pub(super) enum Wire {
@@ -57,8 +57,6 @@ pub(super) enum Options {
 /// What the broker grants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Terms {
-    /// It still had the session.
-    pub(super) session_present: bool,
     /// The largest packet that it takes.
     pub(super) packet_bytes_max: Option<u32>,
     /// It takes quality of service 0 only.
@@ -80,14 +78,6 @@ pub(super) enum Answer {
     Rejected(&'static str),
 }
 
-/// A message that came in.
-#[derive(Debug)]
-pub(super) struct Received {
-    pub(super) message: Message,
-    pub(super) packet_id: u16,
-    pub(super) dup: bool,
-}
-
 /// What happened on a wire.
 #[derive(Debug)]
 pub(super) enum Step {
@@ -95,7 +85,8 @@ pub(super) enum Step {
     /// A message of ours went out under this packet id; 0 with quality of service 0.
     Sent(u16),
     Acknowledged(u16, Answer),
-    Message(Box<Received>),
+    /// A message that came in: a reply, which the library has acknowledged.
+    Message(Box<Message>),
     /// The refusals among the subscriptions, by their place.
     Subscribed(Vec<(usize, String)>),
     /// Nothing that matters here.
@@ -182,24 +173,7 @@ impl Handle {
         }
     }
 
-    /// Acknowledges a message of quality of service 1.
-    pub(super) fn acknowledge(&self, packet_id: u16) -> bool {
-        match self {
-            Self::V311(client) => {
-                let mut publish = PublishV4::new("", rumqttc::QoS::AtLeastOnce, Vec::new());
-                publish.pkid = packet_id;
-                client.try_ack(&publish).is_ok()
-            }
-            Self::V5(client) => {
-                let mut publish =
-                    PublishV5::new("", Level5::AtLeastOnce, bytes::Bytes::new(), None);
-                publish.pkid = packet_id;
-                client.try_ack(&publish).is_ok()
-            }
-        }
-    }
-
-    /// Says goodbye; the session stays as long as it was asked for.
+    /// Says goodbye.
     pub(super) fn disconnect(&self) -> bool {
         match self {
             Self::V311(client) => client.try_disconnect().is_ok(),
@@ -244,9 +218,7 @@ fn qos_v5(level: QoS) -> Level5 {
 fn step_v4(event: EventV4) -> Step {
     match event {
         EventV4::Outgoing(Out::Publish(id)) => Step::Sent(id),
-        EventV4::Incoming(PacketV4::ConnAck(ack)) => {
-            Step::Connected(Terms { session_present: ack.session_present, ..Terms::default() })
-        }
+        EventV4::Incoming(PacketV4::ConnAck(_)) => Step::Connected(Terms::default()),
         EventV4::Incoming(PacketV4::PubAck(ack)) => Step::Acknowledged(ack.pkid, Answer::Taken),
         EventV4::Incoming(PacketV4::Publish(publish)) => received_v4(publish),
         EventV4::Incoming(PacketV4::SubAck(ack)) => {
@@ -265,7 +237,6 @@ fn step_v5(event: EventV5) -> Step {
         EventV5::Incoming(PacketV5::ConnAck(ack)) => {
             let granted = ack.properties.as_ref();
             Step::Connected(Terms {
-                session_present: ack.session_present,
                 packet_bytes_max: granted.and_then(|granted| granted.max_packet_size),
                 qos_0_only: granted.and_then(|granted| granted.max_qos) == Some(0),
                 no_retain: granted.and_then(|granted| granted.retain_available) == Some(0),
@@ -316,7 +287,7 @@ fn received_v4(publish: PublishV4) -> Step {
         expires_at: None,
         properties: None,
     };
-    Step::Message(Box::new(Received { message, packet_id: publish.pkid, dup: publish.dup }))
+    Step::Message(Box::new(message))
 }
 
 fn received_v5(publish: PublishV5) -> Step {
@@ -337,7 +308,7 @@ fn received_v5(publish: PublishV5) -> Step {
         expires_at: lifetime.map(|lifetime| Timestamp::now().after(lifetime)),
         properties: (properties != MessageProperties::default()).then(|| Box::new(properties)),
     };
-    Step::Message(Box::new(Received { message, packet_id: publish.pkid, dup: publish.dup }))
+    Step::Message(Box::new(message))
 }
 
 fn properties(message: &Message, now: Timestamp) -> PublishProperties {

@@ -46,20 +46,26 @@ pub(crate) fn sniff_version(frame: &[u8]) -> Version {
     }
 }
 
-/// Reads one whole frame.
-pub(crate) fn decode(version: Version, mut frame: Bytes) -> Result<Packet, Fault> {
-    let mut header = Reader::new(frame.split_off(0));
-    let first = header.u8()?;
-    header.variable()?;
-    let body = header;
-    let flags = first & 0x0f;
-    let flags_must = |wanted: u8| {
-        if flags == wanted { Ok(()) } else { Err(Fault::malformed("reserved flags are set")) }
-    };
+/// The first byte of a frame, and what is behind its header.
+pub(super) fn header(frame: Bytes) -> Result<(u8, Reader), Fault> {
+    let mut body = Reader::new(frame);
+    let first = body.u8()?;
+    body.variable()?;
+    Ok((first, body))
+}
+
+/// The flags of all packets but PUBLISH are fixed.
+pub(super) fn flags_must(first: u8, wanted: u8) -> Result<(), Fault> {
+    if first & 0x0f == wanted { Ok(()) } else { Err(Fault::malformed("reserved flags are set")) }
+}
+
+/// Reads one whole frame from a client.
+pub(crate) fn decode(version: Version, frame: Bytes) -> Result<Packet, Fault> {
+    let (first, body) = header(frame)?;
     match first >> 4 {
-        3 => return publish(version, flags, body).map(Packet::Publish),
-        6 | 8 | 10 => flags_must(0b0010)?,
-        _ => flags_must(0)?,
+        3 => return publish(version, first, body, Allowed::PUBLISH).map(Packet::Publish),
+        6 | 8 | 10 => flags_must(first, 0b0010)?,
+        _ => flags_must(first, 0)?,
     }
     match first >> 4 {
         1 => connect(body).map(|connect| Packet::Connect(Box::new(connect))),
@@ -152,7 +158,13 @@ fn will(version: Version, flags: u8, body: &mut Reader) -> Result<Will, Fault> {
     })
 }
 
-fn publish(version: Version, flags: u8, mut body: Reader) -> Result<Publish, Fault> {
+/// PUBLISH from either side, which differ in the properties that are allowed.
+pub(super) fn publish(
+    version: Version,
+    flags: u8,
+    mut body: Reader,
+    allowed: Allowed,
+) -> Result<Publish, Fault> {
     let qos = QoS::from_bits((flags >> 1) & 0b11).ok_or(Fault::malformed("QoS 3"))?;
     let dup = flags & 0b1000 != 0;
     if dup && qos == QoS::AtMostOnce {
@@ -162,7 +174,7 @@ fn publish(version: Version, flags: u8, mut body: Reader) -> Result<Publish, Fau
     let packet_id = if qos == QoS::AtMostOnce { 0 } else { body.packet_id()? };
     let properties = match version {
         Version::V311 => Properties::default(),
-        Version::V5 => Properties::read(&mut body, Allowed::PUBLISH)?,
+        Version::V5 => Properties::read(&mut body, allowed)?,
     };
     Ok(Publish {
         dup,
@@ -189,7 +201,7 @@ fn disconnect(version: Version, mut body: Reader) -> Result<Disconnect, Fault> {
 }
 
 /// Reason code and properties, which MQTT 5 lets a packet leave out from the end.
-fn tail_reason(
+pub(super) fn tail_reason(
     version: Version,
     body: &mut Reader,
     allowed: Allowed,

@@ -112,7 +112,7 @@ pub(crate) fn connack(into: &mut BytesMut, version: Version, connack: &ConnAck) 
     if connack.topic_alias_maximum > 0 {
         writer.u16(id::TOPIC_ALIAS_MAXIMUM, connack.topic_alias_maximum);
     }
-    if let Some(text) = connack.reason_string {
+    if let Some(text) = &connack.reason_string {
         writer.text(id::REASON_STRING, text);
     }
     if let Some(seconds) = connack.server_keep_alive_s {
@@ -178,7 +178,7 @@ pub(crate) fn pingresp(into: &mut BytesMut) {
     into.extend_from_slice(&[0xd0, 0]);
 }
 
-/// Writes DISCONNECT, which a 3.1.1 client cannot be sent.
+/// Writes DISCONNECT with a reason, which 3.1.1 has not.
 pub(crate) fn disconnect(
     into: &mut BytesMut,
     version: Version,
@@ -195,7 +195,13 @@ pub(crate) fn disconnect(
 }
 
 /// Writes an MQTT 5 packet: fixed header, variable header, properties, payload.
-fn frame(into: &mut BytesMut, first: u8, header: &[u8], properties: &[u8], payload: &[u8]) {
+pub(super) fn frame(
+    into: &mut BytesMut,
+    first: u8,
+    header: &[u8],
+    properties: &[u8],
+    payload: &[u8],
+) {
     let properties_bytes = variable_bytes(properties.len()) + properties.len();
     into.extend_from_slice(&[first]);
     write_variable(into, length(header.len() + properties_bytes + payload.len()));
@@ -205,9 +211,9 @@ fn frame(into: &mut BytesMut, first: u8, header: &[u8], properties: &[u8], paylo
     into.extend_from_slice(payload);
 }
 
-/// A length that is known to be small: everything here but PUBLISH is bounded by what the client
-/// sent or by one text of ours.
-fn length(bytes: usize) -> u32 {
+/// A length that is known to be small: everything here but PUBLISH is bounded by what the peer
+/// sent, by one text of ours or by our settings.
+pub(super) fn length(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 

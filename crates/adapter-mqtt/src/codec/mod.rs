@@ -1,5 +1,5 @@
-//! MQTT 3.1.1 and 5 on the wire, from the side of a server: reads what clients send, writes what
-//! servers send, with one model for both versions.
+//! MQTT 3.1.1 and 5 on the wire, with one model for both versions: reads what clients send and
+//! writes what servers send, and the other way round as far as a client goes that takes messages in.
 //!
 //! Invariants:
 //! - Whatever bytes come in, reading ends in a packet or in a [`Fault`] that carries the reason
@@ -15,19 +15,24 @@
 
 mod decode;
 mod encode;
+mod from_server;
 mod packet;
 mod properties;
 mod reader;
 mod reason;
+mod to_server;
 
 pub(crate) use self::{
     decode::{decode, frame_length, sniff_version},
     encode::{PublishHead, connack, disconnect, pingresp, puback, publish_head, suback, unsuback},
+    from_server::{Farewell, FromServer, SubAck, decode_from_server},
     packet::{
         Ack, AckKind, ConnAck, Connect, Disconnect, MessageProperties, Packet, Publish, QoS,
         RetainHandling, Subscribe, SubscribeOptions, Unsubscribe, Version,
     },
+    properties::FIELD_BYTES_MAX,
     reason::{Fault, Reason},
+    to_server::{ConnectHead, connect, goodbye, pingreq, subscribe},
 };
 
 #[cfg(test)]

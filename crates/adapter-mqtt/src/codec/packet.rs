@@ -108,7 +108,7 @@ pub(crate) struct MessageProperties {
     pub(crate) user: Vec<(Text, Text)>,
 }
 
-/// PUBLISH from a client.
+/// PUBLISH.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Publish {
     pub(crate) dup: bool,
@@ -229,11 +229,11 @@ pub(crate) struct Disconnect {
 }
 
 /// CONNACK.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ConnAck {
     pub(crate) session_present: bool,
     pub(crate) reason: Reason,
-    pub(crate) reason_string: Option<&'static str>,
+    pub(crate) reason_string: Option<Text>,
     pub(crate) session_expiry_s: Option<u32>,
     pub(crate) receive_maximum: Option<u16>,
     pub(crate) packet_bytes_max: Option<u32>,
@@ -248,7 +248,7 @@ impl ConnAck {
         Self {
             session_present: false,
             reason: fault.reason,
-            reason_string: Some(fault.what),
+            reason_string: Some(Text::from_static(fault.what)),
             session_expiry_s: None,
             receive_maximum: None,
             packet_bytes_max: None,

@@ -23,16 +23,23 @@ pub(super) mod id {
     pub(in super::super) const REQUEST_PROBLEM: u8 = 23;
     pub(in super::super) const WILL_DELAY: u8 = 24;
     pub(in super::super) const REQUEST_RESPONSE: u8 = 25;
+    pub(in super::super) const RESPONSE_INFORMATION: u8 = 26;
+    pub(in super::super) const SERVER_REFERENCE: u8 = 28;
     pub(in super::super) const REASON_STRING: u8 = 31;
     pub(in super::super) const RECEIVE_MAXIMUM: u8 = 33;
     pub(in super::super) const TOPIC_ALIAS_MAXIMUM: u8 = 34;
     pub(in super::super) const TOPIC_ALIAS: u8 = 35;
+    pub(in super::super) const QOS_MAX: u8 = 36;
+    pub(in super::super) const RETAIN_AVAILABLE: u8 = 37;
     pub(in super::super) const USER: u8 = 38;
     pub(in super::super) const PACKET_BYTES_MAX: u8 = 39;
+    pub(in super::super) const WILDCARDS_AVAILABLE: u8 = 40;
+    pub(in super::super) const SUBSCRIPTION_IDS_AVAILABLE: u8 = 41;
+    pub(in super::super) const SHARED_AVAILABLE: u8 = 42;
 }
 
 /// A set of property identifiers; all are below 64.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Allowed(u64);
 
 impl Allowed {
@@ -76,6 +83,17 @@ impl Allowed {
         id::USER,
         id::CONTENT_TYPE,
     ]);
+    /// From a server, which sends the identifiers of all subscriptions that match.
+    pub(super) const PUBLISH_FROM_SERVER: Self = Self::of(&[
+        id::PAYLOAD_FORMAT,
+        id::MESSAGE_EXPIRY,
+        id::TOPIC_ALIAS,
+        id::RESPONSE_TOPIC,
+        id::CORRELATION,
+        id::USER,
+        id::SUBSCRIPTION_ID,
+        id::CONTENT_TYPE,
+    ]);
     /// What a message keeps.
     const MESSAGE: Self = Self::of(&[
         id::PAYLOAD_FORMAT,
@@ -89,21 +107,52 @@ impl Allowed {
     pub(super) const UNSUBSCRIBE: Self = Self::of(&[id::USER]);
     pub(super) const DISCONNECT: Self =
         Self::of(&[id::SESSION_EXPIRY, id::REASON_STRING, id::USER]);
+    /// A server must not send a Session Expiry Interval here [MQTT-3.14.2-2].
+    pub(super) const DISCONNECT_FROM_SERVER: Self =
+        Self::of(&[id::SERVER_REFERENCE, id::REASON_STRING, id::USER]);
+    pub(super) const CONNACK: Self = Self::of(&[
+        id::SESSION_EXPIRY,
+        id::ASSIGNED_CLIENT_ID,
+        id::SERVER_KEEP_ALIVE,
+        id::AUTHENTICATION_METHOD,
+        id::AUTHENTICATION_DATA,
+        id::RESPONSE_INFORMATION,
+        id::SERVER_REFERENCE,
+        id::REASON_STRING,
+        id::RECEIVE_MAXIMUM,
+        id::TOPIC_ALIAS_MAXIMUM,
+        id::QOS_MAX,
+        id::RETAIN_AVAILABLE,
+        id::USER,
+        id::PACKET_BYTES_MAX,
+        id::WILDCARDS_AVAILABLE,
+        id::SUBSCRIPTION_IDS_AVAILABLE,
+        id::SHARED_AVAILABLE,
+    ]);
+
+    /// Whether the property may come more than once in a packet.
+    fn repeats(self, id: u8) -> bool {
+        id == id::USER || (id == id::SUBSCRIPTION_ID && self == Self::PUBLISH_FROM_SERVER)
+    }
 }
 
-/// Every property that a client may send, as read from one packet.
+/// Every property that matters here, as read from one packet.
 #[derive(Default)]
 pub(super) struct Properties {
     seen: u64,
     pub(super) message: MessageProperties,
     pub(super) expiry_s: Option<u32>,
     pub(super) topic_alias: Option<u16>,
+    pub(super) topic_alias_maximum: u16,
     pub(super) subscription_id: Option<u32>,
     pub(super) session_expiry_s: Option<u32>,
     pub(super) will_delay_s: u32,
     pub(super) receive_maximum: Option<u16>,
     pub(super) packet_bytes_max: Option<u32>,
     pub(super) problem_information: Option<bool>,
+    pub(super) assigned_client_id: Option<Text>,
+    pub(super) server_keep_alive_s: Option<u16>,
+    pub(super) reason_string: Option<Text>,
     pub(super) authentication_method: bool,
     authentication_data: bool,
 }
@@ -125,7 +174,7 @@ impl Properties {
             let Some(id) = id.filter(|_| allowed.0 & bit != 0) else {
                 return Err(Fault::malformed("a property that does not belong to the packet"));
             };
-            if properties.seen & bit != 0 && id != id::USER {
+            if properties.seen & bit != 0 && !allowed.repeats(id) {
                 return Err(Fault::protocol("a property that comes twice"));
             }
             properties.seen |= bit;
@@ -149,12 +198,17 @@ impl Properties {
             id::SESSION_EXPIRY => self.session_expiry_s = Some(reader.u32()?),
             id::WILL_DELAY => self.will_delay_s = reader.u32()?,
             id::REQUEST_PROBLEM => self.problem_information = Some(flag(reader)?),
-            // Response Information is optional for a server, and this one offers none.
-            id::REQUEST_RESPONSE => drop(flag(reader)?),
+            // Response Information is optional for a server, and this one offers none. What another
+            // server does not offer, it says once more where it is asked for.
+            id::REQUEST_RESPONSE
+            | id::QOS_MAX
+            | id::RETAIN_AVAILABLE
+            | id::WILDCARDS_AVAILABLE
+            | id::SUBSCRIPTION_IDS_AVAILABLE
+            | id::SHARED_AVAILABLE => drop(flag(reader)?),
             id::RECEIVE_MAXIMUM => self.receive_maximum = Some(not_zero(reader.u16()?)?),
             id::PACKET_BYTES_MAX => self.packet_bytes_max = Some(not_zero(reader.u32()?)?),
-            // The server sends no aliases, so the client's bound on them changes nothing.
-            id::TOPIC_ALIAS_MAXIMUM => drop(reader.u16()?),
+            id::TOPIC_ALIAS_MAXIMUM => self.topic_alias_maximum = reader.u16()?,
             id::TOPIC_ALIAS => {
                 self.topic_alias = Some(
                     not_zero(reader.u16()?)
@@ -170,7 +224,11 @@ impl Properties {
                 reader.binary()?;
                 self.authentication_data = true;
             }
-            id::REASON_STRING => drop(reader.text()?),
+            id::REASON_STRING => self.reason_string = Some(reader.text()?),
+            id::ASSIGNED_CLIENT_ID => self.assigned_client_id = Some(reader.text()?),
+            id::SERVER_KEEP_ALIVE => self.server_keep_alive_s = Some(reader.u16()?),
+            // Where to go instead, and where replies would come, is the user's to decide.
+            id::SERVER_REFERENCE | id::RESPONSE_INFORMATION => drop(reader.text()?),
             _ => return Err(Fault::malformed("an unknown property")),
         }
         Ok(())
@@ -268,7 +326,7 @@ pub(crate) const FIELD_BYTES_MAX: usize = 65_535;
 
 /// Writes a length and as many bytes. What is longer than the protocol can say is cut: whoever
 /// makes a packet from something else than a packet checks the length before.
-fn write_binary(into: &mut impl Sink, bytes: &[u8]) {
+pub(super) fn write_binary(into: &mut impl Sink, bytes: &[u8]) {
     let bytes = bytes.get(..FIELD_BYTES_MAX).unwrap_or(bytes);
     let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
     into.put(&length.to_be_bytes());

@@ -36,6 +36,67 @@ impl Reason {
         self.0 >= 0x80
     }
 
+    /// What the specification calls it (MQTT 5, table 2-6); a code that it has not is unknown.
+    pub(crate) fn name(self) -> &'static str {
+        match self.0 {
+            0x00 => "success",
+            0x04 => "disconnect with will",
+            0x10 => "no matching subscribers",
+            0x11 => "no subscription existed",
+            0x18 => "continue authentication",
+            0x19 => "re-authenticate",
+            0x80 => "unspecified error",
+            0x81 => "malformed packet",
+            0x82 => "protocol error",
+            0x83 => "implementation specific error",
+            0x84 => "unsupported protocol version",
+            0x85 => "client identifier not valid",
+            0x86 => "bad user name or password",
+            0x87 => "not authorized",
+            0x88 => "server unavailable",
+            0x89 => "server busy",
+            0x8A => "banned",
+            0x8B => "server shutting down",
+            0x8C => "bad authentication method",
+            0x8D => "keep alive timeout",
+            0x8E => "session taken over",
+            0x8F => "topic filter invalid",
+            0x90 => "topic name invalid",
+            0x91 => "packet identifier in use",
+            0x92 => "packet identifier not found",
+            0x93 => "receive maximum exceeded",
+            0x94 => "topic alias invalid",
+            0x95 => "packet too large",
+            0x96 => "message rate too high",
+            0x97 => "quota exceeded",
+            0x98 => "administrative action",
+            0x99 => "payload format invalid",
+            0x9A => "retain not supported",
+            0x9B => "quality of service not supported",
+            0x9C => "use another server",
+            0x9D => "server moved",
+            0x9E => "shared subscriptions not supported",
+            0x9F => "connection rate exceeded",
+            0xA0 => "maximum connect time",
+            0xA1 => "subscription identifiers not supported",
+            0xA2 => "wildcard subscriptions not supported",
+            _ => "an unknown reason",
+        }
+    }
+
+    /// The reason code that says what a return code of a 3.1.1 CONNACK (3.1.1, table 3.1) does.
+    pub(super) fn of_connack_v311(code: u8) -> Result<Self, Fault> {
+        Ok(match code {
+            0 => Self::SUCCESS,
+            1 => Self::UNSUPPORTED_VERSION,
+            2 => Self::CLIENT_ID_NOT_VALID,
+            3 => Self::SERVER_UNAVAILABLE,
+            4 => Self::BAD_USER_NAME_OR_PASSWORD,
+            5 => Self::NOT_AUTHORIZED,
+            _ => return Err(Fault::malformed("a reserved return code of CONNACK")),
+        })
+    }
+
     /// The return code of a 3.1.1 CONNACK (3.1.1, table 3.1) that comes nearest.
     pub(super) fn connack_v311(self) -> u8 {
         match self {

@@ -1,3 +1,5 @@
+mod client;
+
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use rumqttc::{mqttbytes::v4, v5::mqttbytes::v5};
@@ -214,7 +216,7 @@ fn connack_is_read_by_another_codec() {
     let answer = ConnAck {
         session_present: true,
         reason: Reason::SUCCESS,
-        reason_string: Some("text"),
+        reason_string: Some("text".into()),
         session_expiry_s: Some(1),
         receive_maximum: Some(2),
         packet_bytes_max: Some(3),

@@ -14,15 +14,14 @@ pub(super) struct Unsettled {
     entries: VecDeque<Entry>,
     /// The released ones by their time, since thousands may be open and few released.
     released: BTreeSet<(Instant, Tag)>,
-    /// What is to be acknowledged, in order, without what was in it.
-    due: VecDeque<u16>,
 }
 
 #[derive(Debug)]
 struct Entry {
     packet_id: u16,
     state: State,
-    envelope: Envelope,
+    /// Gone when it is done: it may wait long for its turn.
+    envelope: Option<Envelope>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +37,7 @@ enum State {
 impl Unsettled {
     /// Enters a message that is handed over.
     pub(super) fn enter(&mut self, packet_id: u16, envelope: Envelope) -> Tag {
-        self.entries.push_back(Entry { packet_id, state: State::Open, envelope });
+        self.entries.push_back(Entry { packet_id, state: State::Open, envelope: Some(envelope) });
         Tag(self.acknowledged + self.entries.len() as u64)
     }
 
@@ -50,6 +49,9 @@ impl Unsettled {
     fn set(&mut self, tag: Tag, state: State) {
         let Some(entry) = self.entry(tag) else { return };
         let before = std::mem::replace(&mut entry.state, state);
+        if state == State::Done {
+            entry.envelope = None;
+        }
         if let State::Released { at } = before {
             self.released.remove(&(at, tag));
         }
@@ -70,25 +72,21 @@ impl Unsettled {
         self.set(tag, state);
     }
 
-    /// What is to be acknowledged next; it stays until it has been.
+    /// Takes out what is to be acknowledged next.
     pub(super) fn next_acknowledgement(&mut self) -> Option<u16> {
-        while self.entries.front().is_some_and(|entry| entry.state == State::Done)
-            && let Some(entry) = self.entries.pop_front()
-        {
-            self.acknowledged += 1;
-            self.due.push_back(entry.packet_id);
-        }
-        self.due.front().copied()
+        self.entries.front().filter(|entry| entry.state == State::Done)?;
+        self.acknowledged += 1;
+        self.entries.pop_front().map(|entry| entry.packet_id)
     }
 
-    /// The first that was to be acknowledged has been.
-    pub(super) fn acknowledged(&mut self) {
-        self.due.pop_front();
+    /// How many there are, done ones that wait for their turn included.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
     }
 
-    /// How many acknowledgements wait.
-    pub(super) fn due_len(&self) -> usize {
-        self.due.len()
+    /// How many are to be handed over again.
+    pub(super) fn released(&self) -> usize {
+        self.released.len()
     }
 
     /// When the first released message is to be handed over again.
@@ -106,7 +104,7 @@ impl Unsettled {
         let open = |tag| {
             let entry = self.entry(tag)?;
             entry.state = State::Open;
-            Some((tag, entry.envelope.clone()))
+            Some((tag, entry.envelope.clone()?))
         };
         tags.into_iter().filter_map(open).collect()
     }
@@ -116,9 +114,11 @@ impl Unsettled {
         self.set(tag, State::Released { at });
     }
 
-    /// Whether nobody holds a receipt any more, and everything is acknowledged that can be.
+    /// Whether nobody holds a receipt any more, and everything is acknowledged that can be: not what
+    /// is done behind a released message.
     pub(super) fn nothing_open(&self) -> bool {
-        self.due.is_empty() && self.entries.iter().all(|entry| entry.state != State::Open)
+        self.entries.front().is_none_or(|entry| entry.state != State::Done)
+            && self.entries.iter().all(|entry| entry.state != State::Open)
     }
 }
 
@@ -130,12 +130,6 @@ mod tests {
 
     use super::*;
 
-    fn next(unsettled: &mut Unsettled) -> Option<u16> {
-        let next = unsettled.next_acknowledgement();
-        unsettled.acknowledged();
-        next
-    }
-
     fn envelope() -> Envelope {
         Envelope::new(Origin::new("a", "mqtt", "t"), "x")
     }
@@ -146,31 +140,16 @@ mod tests {
         let mut unsettled = Unsettled::default();
         let tags: Vec<_> = [7, 8, 9].map(|id| unsettled.enter(id, envelope())).into();
         unsettled.settle(tags[2], &Settlement::Accepted, now);
-        assert_eq!(next(&mut unsettled), None);
+        assert_eq!(unsettled.next_acknowledgement(), None);
         unsettled.settle(tags[0], &Settlement::Accepted, now);
-        assert_eq!(next(&mut unsettled), Some(7));
-        assert_eq!(next(&mut unsettled), None);
+        assert_eq!(unsettled.next_acknowledgement(), Some(7));
+        assert_eq!(unsettled.next_acknowledgement(), None);
         unsettled.settle(tags[1], &Settlement::Accepted, now);
-        let rest: Vec<_> = std::iter::from_fn(|| next(&mut unsettled)).collect();
+        let rest: Vec<_> = std::iter::from_fn(|| unsettled.next_acknowledgement()).collect();
         assert_eq!(rest, [8, 9]);
         // A late settlement of a message that is gone changes nothing.
         unsettled.settle(tags[0], &Settlement::RELEASED, now);
         assert_eq!(unsettled.next_due(), None);
-    }
-
-    #[test]
-    fn what_finds_no_room_is_acknowledged_later() {
-        let now = Instant::now();
-        let mut unsettled = Unsettled::default();
-        for id in [7, 8] {
-            let tag = unsettled.enter(id, envelope());
-            unsettled.settle(tag, &Settlement::Accepted, now);
-        }
-        assert_eq!(unsettled.next_acknowledgement(), Some(7));
-        assert_eq!((unsettled.due_len(), unsettled.nothing_open()), (2, false));
-        assert_eq!(unsettled.next_acknowledgement(), Some(7), "nobody has acknowledged it");
-        assert_eq!([next(&mut unsettled), next(&mut unsettled)], [Some(7), Some(8)]);
-        assert_eq!((unsettled.due_len(), unsettled.nothing_open()), (0, true));
     }
 
     #[test]
@@ -181,13 +160,13 @@ mod tests {
         let after = Duration::from_secs(1);
         unsettled.settle(first, &Settlement::Released { after }, now);
         unsettled.settle(second, &Settlement::Accepted, now);
-        assert_eq!(next(&mut unsettled), None);
+        assert_eq!(unsettled.next_acknowledgement(), None);
         assert_eq!(unsettled.next_due(), Some(now + after));
         assert!(unsettled.due(now).is_empty());
         let again = unsettled.due(now + after);
         assert_eq!(again.iter().map(|(tag, _)| *tag).collect::<Vec<_>>(), [first]);
         unsettled.settle(first, &Settlement::Accepted, now);
-        assert_eq!(next(&mut unsettled), Some(1));
-        assert_eq!(next(&mut unsettled), Some(2));
+        assert_eq!(unsettled.next_acknowledgement(), Some(1));
+        assert_eq!(unsettled.next_acknowledgement(), Some(2));
     }
 }

@@ -1,170 +1,18 @@
 //! The client against a scripted broker, which does what real ones seldom do.
 
-use std::{sync::Arc, time::Duration};
+pub(crate) mod broker;
+mod source;
 
-use bytes::{Bytes, BytesMut};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    time::timeout,
-};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use transload_adapter::{
-    Adapter, ConnectError, Context, Destination, Endpoints, Interest, NoObserver, SendError, Sent,
-    Settlement,
-};
-use transload_delivery::MemoryStore;
-use transload_envelope::{Arguments, Envelope, Origin, Outgoing, Text};
+use std::time::Duration;
 
-use super::{ClientConfig, ClientTarget, MqttClient};
-use crate::codec::{self, Ack, AckKind, ConnAck, Packet, PublishHead, QoS, Reason, Version};
+use tokio::{io::AsyncWriteExt, time::timeout};
+use tokio_util::task::TaskTracker;
+use transload_adapter::{ConnectError, Destination, Endpoints, SendError, Sent, Settlement};
+use transload_envelope::{Arguments, Envelope, Origin, Outgoing};
 
-const DEADLINE: Duration = Duration::from_secs(10);
-
-/// One connection at the broker's side.
-struct Peer {
-    stream: TcpStream,
-    read: BytesMut,
-    version: Version,
-    client_id: Text,
-}
-
-impl Peer {
-    /// Takes a connection and answers its CONNECT.
-    async fn accept(listener: &TcpListener, reason: Reason) -> Self {
-        let (stream, _) = listener.accept().await.unwrap();
-        let mut peer =
-            Self { stream, read: BytesMut::new(), version: Version::V5, client_id: Text::new() };
-        let frame = peer.frame().await.unwrap();
-        peer.version = codec::sniff_version(&frame);
-        let Packet::Connect(connect) = codec::decode(peer.version, frame).unwrap() else {
-            panic!("the first packet is CONNECT")
-        };
-        peer.client_id = connect.client_id;
-        let mut out = BytesMut::new();
-        let connack = ConnAck {
-            session_present: false,
-            reason,
-            reason_string: None,
-            session_expiry_s: None,
-            receive_maximum: None,
-            packet_bytes_max: Some(2_000),
-            assigned_client_id: None,
-            topic_alias_maximum: 0,
-            server_keep_alive_s: None,
-        };
-        codec::connack(&mut out, peer.version, &connack);
-        peer.write(&out).await;
-        peer
-    }
-
-    async fn frame(&mut self) -> Option<Bytes> {
-        loop {
-            if let Some(length) = codec::frame_length(&self.read, 1 << 20).unwrap()
-                && self.read.len() >= length
-            {
-                return Some(self.read.split_to(length).freeze());
-            }
-            let read = timeout(DEADLINE, self.stream.read_buf(&mut self.read)).await.unwrap();
-            if read.unwrap_or(0) == 0 {
-                return None;
-            }
-        }
-    }
-
-    /// The next packet; `None` at the end of the connection.
-    async fn packet(&mut self) -> Option<Packet> {
-        let frame = self.frame().await?;
-        Some(codec::decode(self.version, frame).unwrap())
-    }
-
-    async fn write(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).await.unwrap();
-    }
-
-    async fn puback(&mut self, packet_id: u16, reason: Reason) {
-        let mut out = BytesMut::new();
-        codec::puback(
-            &mut out,
-            self.version,
-            Ack { kind: AckKind::PubAck, packet_id, reason },
-            None,
-        );
-        self.write(&out).await;
-    }
-
-    async fn publish(&mut self, packet_id: u16, payload: &str) {
-        let mut out = BytesMut::new();
-        let head = PublishHead {
-            dup: false,
-            qos: QoS::AtLeastOnce,
-            retain: false,
-            packet_id,
-            topic: &"a/b".into(),
-            expiry_s: None,
-            subscription_ids: &[],
-            properties: None,
-            payload_bytes: payload.len(),
-        };
-        codec::publish_head(&mut out, self.version, &head, None).unwrap();
-        out.extend_from_slice(payload.as_bytes());
-        self.write(&out).await;
-    }
-
-    async fn suback(&mut self, packet_id: u16, code: Reason) {
-        let mut out = BytesMut::new();
-        codec::suback(&mut out, self.version, packet_id, &[code]);
-        self.write(&out).await;
-    }
-
-    async fn expect_publishes(&mut self, count: usize) -> Vec<u16> {
-        let mut ids = Vec::new();
-        while ids.len() < count {
-            match self.packet().await {
-                Some(Packet::Publish(publish)) => ids.push(publish.packet_id),
-                other => panic!("a publish is expected, not {other:?}"),
-            }
-        }
-        ids
-    }
-
-    async fn expect_subscribe(&mut self) -> u16 {
-        match self.packet().await {
-            Some(Packet::Subscribe(subscribe)) => subscribe.packet_id,
-            other => panic!("SUBSCRIBE is expected, not {other:?}"),
-        }
-    }
-}
-
-fn context(patterns: &[&str]) -> Context {
-    Context {
-        name: "other".into(),
-        credits: Arc::new(Semaphore::new(1_000)),
-        stop: CancellationToken::new(),
-        tasks: TaskTracker::new(),
-        interest: Arc::new(Interest {
-            patterns: patterns.iter().map(|p| Text::from(*p)).collect(),
-        }),
-        updates: transload_adapter::Updates::default(),
-        store: Arc::new(MemoryStore::default()),
-        observer: Arc::new(NoObserver),
-    }
-}
-
-async fn broker() -> (TcpListener, String) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("url = 'mqtt://{}'\n", listener.local_addr().unwrap());
-    (listener, url)
-}
-
-async fn connect(
-    settings: &str,
-    patterns: &[&str],
-) -> Result<Endpoints<ClientTarget>, ConnectError> {
-    let config: ClientConfig = toml::from_str(settings).unwrap();
-    timeout(DEADLINE, MqttClient::connect(Arc::new(config), context(patterns))).await.unwrap()
-}
+use self::broker::{DEADLINE, Peer, broker, connect};
+use super::ClientTarget;
+use crate::codec::{Packet, Reason};
 
 fn messages(count: usize, payload: &str) -> Vec<Outgoing> {
     let message = || Outgoing {
