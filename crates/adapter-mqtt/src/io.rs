@@ -1,17 +1,12 @@
 //! Frames from and to one peer over a byte stream, of the listener and of the client alike.
 
-use std::{collections::VecDeque, fmt, future::poll_fn, io, io::IoSlice, pin::Pin, task::Poll};
+use std::{fmt, io};
 
-use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::io::{poll_read_buf, poll_write_buf};
+use bytes::{Buf as _, Bytes, BytesMut};
+use transload_adapter::wire::{Output, Wire};
+pub(crate) use transload_adapter::wire::{Progress, Stream};
 
 use crate::codec::{self, Fault};
-
-/// A peer's byte stream: TCP, TLS or WebSocket.
-pub(crate) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 
 /// How much room a read begins with; what an idle connection costs.
 const READ_BYTES_MIN: usize = 1024;
@@ -22,29 +17,15 @@ const IDLE_BYTES_MAX: usize = 4 * READ_BYTES_MAX;
 /// Frames below this are copied out of the read buffer, so that a small message that waits for
 /// long does not hold a large buffer.
 const COPY_BYTES_MAX: usize = 4 * 1024;
-/// Payloads below this are copied behind their header; larger ones are shared by all subscribers.
-const INLINE_BYTES_MAX: usize = 4 * 1024;
-
-/// What came of waiting for the peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Progress {
-    /// So many bytes were read; 0 is the end of the stream.
-    Read(usize),
-    /// Something was written.
-    Wrote,
-}
-
-/// Frames from and to one peer. Reading and writing go on side by side, so that a peer that writes
-/// without reading cannot make both sides wait for each other.
+/// Frames from and to one peer.
 pub(crate) struct Io {
-    wire: Box<dyn Wire>,
+    wire: Wire,
     input: BytesMut,
     read_bytes: usize,
     /// Frames below this are copied.
     copy_bytes_max: usize,
     /// Bytes on their way to the peer.
     pub(crate) output: Output,
-    unflushed: bool,
 }
 
 impl fmt::Debug for Io {
@@ -57,14 +38,13 @@ impl fmt::Debug for Io {
 }
 
 impl Io {
-    pub(crate) fn new(wire: Box<dyn Wire>) -> Self {
+    pub(crate) fn new(stream: Box<dyn Stream>) -> Self {
         Self {
-            wire,
+            wire: Wire::new(stream),
             input: BytesMut::new(),
             read_bytes: READ_BYTES_MIN,
             copy_bytes_max: COPY_BYTES_MAX,
             output: Output::default(),
-            unflushed: false,
         }
     }
 
@@ -87,34 +67,10 @@ impl Io {
         if read {
             self.make_room();
         }
-        poll_fn(|cx| {
-            let mut wrote = false;
-            while !self.output.is_empty() {
-                match poll_write_buf(Pin::new(&mut self.wire), cx, &mut self.output) {
-                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    Poll::Ready(Ok(_)) => wrote = true,
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                    Poll::Pending => break,
-                }
-            }
-            self.unflushed |= wrote;
-            if self.unflushed && self.output.is_empty() {
-                match Pin::new(&mut self.wire).poll_flush(cx) {
-                    Poll::Ready(Ok(())) => self.unflushed = false,
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                    Poll::Pending => {}
-                }
-            }
-            if read
-                && let Poll::Ready(bytes) =
-                    poll_read_buf(Pin::new(&mut self.wire), cx, &mut self.input)
-            {
-                return Poll::Ready(bytes.map(Progress::Read));
-            }
-            if wrote { Poll::Ready(Ok(Progress::Wrote)) } else { Poll::Pending }
-        })
-        .await
-        .inspect(|progress| self.adapt(*progress))
+        let input = read.then_some(&mut self.input);
+        let progress = self.wire.progress(&mut self.output, input).await?;
+        self.adapt(progress);
+        Ok(progress)
     }
 
     fn make_room(&mut self) {
@@ -172,26 +128,9 @@ impl Io {
         &self.input
     }
 
-    /// Writes everything that is to be written, and closes. Not cancel-safe.
+    /// Writes everything that is to be written, and closes.
     pub(crate) async fn close(&mut self) -> io::Result<()> {
-        while !self.output.is_empty() || self.unflushed {
-            poll_fn(|cx| {
-                while !self.output.is_empty() {
-                    match poll_write_buf(Pin::new(&mut self.wire), cx, &mut self.output) {
-                        Poll::Ready(Ok(0)) => {
-                            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-                        }
-                        Poll::Ready(Ok(_)) => self.unflushed = true,
-                        Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                        Poll::Pending => return Poll::Pending,
-                    }
-                }
-                Pin::new(&mut self.wire).poll_flush(cx)
-            })
-            .await?;
-            self.unflushed = false;
-        }
-        poll_fn(|cx| Pin::new(&mut self.wire).poll_shutdown(cx)).await
+        self.wire.close(&mut self.output).await
     }
 
     /// Reads what still comes until the peer closes too. A connection that is dropped with bytes
@@ -200,111 +139,5 @@ impl Io {
         while let Ok(Progress::Read(1..) | Progress::Wrote) = self.progress(true).await {
             self.input.clear();
         }
-    }
-}
-
-/// Bytes on their way to one peer: small packets in one buffer, large payloads as they are.
-#[derive(Debug, Default)]
-pub(crate) struct Output {
-    chunks: VecDeque<Bytes>,
-    chunks_bytes: usize,
-    tail: BytesMut,
-    written: u64,
-}
-
-impl Output {
-    /// How many bytes have gone out.
-    pub(crate) fn written(&self) -> u64 {
-        self.written
-    }
-
-    /// Where packets are written.
-    pub(crate) fn buffer(&mut self) -> &mut BytesMut {
-        &mut self.tail
-    }
-
-    /// Adds a payload behind what was written.
-    pub(crate) fn payload(&mut self, payload: &Bytes) {
-        if payload.len() < INLINE_BYTES_MAX {
-            self.tail.extend_from_slice(payload);
-        } else {
-            let head = self.tail.split().freeze();
-            self.chunks_bytes += head.len() + payload.len();
-            self.chunks.extend([head, payload.clone()]);
-        }
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.chunks_bytes + self.tail.len()
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-impl Buf for Output {
-    fn remaining(&self) -> usize {
-        self.len()
-    }
-
-    fn chunk(&self) -> &[u8] {
-        self.chunks.front().map_or(&self.tail[..], |chunk| &chunk[..])
-    }
-
-    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        let all = self.chunks.iter().map(|chunk| &chunk[..]).chain([&self.tail[..]]);
-        let mut count = 0;
-        for (slice, chunk) in slices.iter_mut().zip(all.filter(|chunk| !chunk.is_empty())) {
-            *slice = IoSlice::new(chunk);
-            count += 1;
-        }
-        count
-    }
-
-    fn advance(&mut self, mut count: usize) {
-        self.written += count as u64;
-        while let Some(chunk) = self.chunks.front_mut() {
-            let part = count.min(chunk.len());
-            chunk.advance(part);
-            count -= part;
-            self.chunks_bytes -= part;
-            if !chunk.is_empty() {
-                return;
-            }
-            self.chunks.pop_front();
-        }
-        self.tail.advance(count);
-        if self.tail.is_empty() {
-            // An idle connection keeps no buffer.
-            self.tail = BytesMut::new();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn output_keeps_its_order_however_it_is_taken() {
-        let mut output = Output::default();
-        let mut expected = Vec::new();
-        for size in [3, 5000, 0, 1, 4096, 9_usize] {
-            output.buffer().extend_from_slice(b"head");
-            let payload = Bytes::from(vec![size.to_le_bytes()[0]; size]);
-            output.payload(&payload);
-            expected.extend_from_slice(b"head");
-            expected.extend_from_slice(&payload);
-        }
-        assert_eq!(output.len(), expected.len());
-        let mut got = Vec::new();
-        while output.has_remaining() {
-            let part = output.chunk().len().min(1000);
-            assert!(part > 0);
-            got.extend_from_slice(&output.chunk()[..part]);
-            output.advance(part);
-        }
-        assert_eq!(got, expected);
     }
 }

@@ -30,6 +30,7 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 pub mod units;
+pub mod wire;
 
 pub use self::{
     adapter::Adapter,

@@ -96,9 +96,12 @@ impl Channels {
             drop(opened.send(Err(Error::NoChannel)));
             return Ok(());
         };
-        output.push(method_frame(number, AMQPClass::Channel(AMQPMethod::Open(Open {})))?);
+        output.buffer().extend_from_slice(&method_frame(
+            number,
+            AMQPClass::Channel(AMQPMethod::Open(Open {})),
+        )?);
         let select = Confirm::Select(Select { nowait: false });
-        output.push(method_frame(number, AMQPClass::Confirm(select))?);
+        output.buffer().extend_from_slice(&method_frame(number, AMQPClass::Confirm(select))?);
         let channel = Arc::new(Channel { number, ended: AtomicBool::new(false) });
         self.entries.insert(number, Entry::new(channel, opened));
         Ok(())
@@ -147,23 +150,23 @@ impl Channels {
     pub(super) fn call(
         &mut self,
         channel: &Arc<Channel>,
-        method: Bytes,
+        method: &[u8],
         reply: Reply,
         output: &mut Output,
     ) {
         match self.usable(channel) {
             Some(entry) => {
                 entry.call = Some(reply);
-                output.push(method);
+                output.buffer().extend_from_slice(method);
             }
             None => drop(reply.send(Err(Error::ChannelClosed))),
         }
     }
 
     /// Writes what has no answer. It is dropped if the channel has ended.
-    pub(super) fn write(&mut self, channel: &Arc<Channel>, frames: Bytes, output: &mut Output) {
+    pub(super) fn write(&mut self, channel: &Arc<Channel>, frames: &[u8], output: &mut Output) {
         if self.usable(channel).is_some() {
-            output.push(frames);
+            output.buffer().extend_from_slice(frames);
         }
     }
 
@@ -260,7 +263,7 @@ impl Channels {
             AMQPClass::Basic(Basic::Cancel(cancel)) => {
                 if !cancel.nowait {
                     let ok = Basic::CancelOk(CancelOk { consumer_tag: cancel.consumer_tag });
-                    output.push(method_frame(number, AMQPClass::Basic(ok))?);
+                    output.buffer().extend_from_slice(&method_frame(number, AMQPClass::Basic(ok))?);
                 }
                 self.end_consumer(number, None)
             }
@@ -293,7 +296,7 @@ impl Channels {
             AMQPMethod::OpenOk(_) => Ok(()),
             AMQPMethod::Close(close) => {
                 let ok = AMQPClass::Channel(AMQPMethod::CloseOk(CloseOk {}));
-                output.push(method_frame(number, ok)?);
+                output.buffer().extend_from_slice(&method_frame(number, ok)?);
                 let error = Error::from(close);
                 self.entry(number)?.end(&error);
                 self.end_consumer(number, Some(error))?;
@@ -307,7 +310,7 @@ impl Channels {
             }
             AMQPMethod::Flow(flow) => {
                 let ok = AMQPMethod::FlowOk(FlowOk { active: flow.active });
-                output.push(method_frame(number, AMQPClass::Channel(ok))?);
+                output.buffer().extend_from_slice(&method_frame(number, AMQPClass::Channel(ok))?);
                 self.entry(number)?.flow(flow.active, output);
                 Ok(())
             }
@@ -393,13 +396,13 @@ impl Entry {
 
     fn write(&mut self, frames: Frames, done: oneshot::Sender<Answers>, output: &mut Output) {
         self.window.enter(frames.messages(), done);
-        frames.write_to(output);
+        output.append(frames.into_output());
     }
 
     fn close(&mut self, output: &mut Output) -> Result<()> {
         let close = Close { reply_code: 200, reply_text: "".into(), class_id: 0, method_id: 0 };
         let close = AMQPClass::Channel(AMQPMethod::Close(close));
-        output.push(method_frame(self.channel.number, close)?);
+        output.buffer().extend_from_slice(&method_frame(self.channel.number, close)?);
         self.closing = true;
         self.end(&Error::ChannelClosed);
         Ok(())

@@ -1,7 +1,7 @@
 //! Messages as frames: `basic.publish`, the content header, the content (AMQP 0-9-1, section 4.2).
 
 use amq_protocol::protocol::constants::{FRAME_BODY, FRAME_END, FRAME_HEADER, FRAME_METHOD};
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{BufMut as _, BytesMut};
 
 use super::{
     input::{BASIC, OVERHEAD},
@@ -15,16 +15,15 @@ use crate::mapping::Publish;
 const PUBLISH: u16 = 40;
 const ACK: u16 = 80;
 const NACK: u16 = 120;
-/// Payloads below this are copied behind their header; larger ones are written where they lie.
-const INLINE_BYTES_MAX: usize = 8 * 1024;
 /// About what one message takes beside its payload.
 const HEAD_BYTES: usize = 192;
+/// How much room is made for a payload; larger ones are not copied.
+const PAYLOAD_BYTES: usize = 4 * 1024;
 
 /// The messages of one call, as they are written.
 #[derive(Debug)]
 pub(crate) struct Frames {
-    pieces: Vec<Bytes>,
-    tail: BytesMut,
+    written: Output,
     messages: usize,
     channel: u16,
     body_bytes_max: usize,
@@ -36,8 +35,7 @@ impl Frames {
     /// queue is returned.
     pub(crate) fn new(channel: u16, frame_bytes_max: usize, mandatory: bool) -> Self {
         Self {
-            pieces: Vec::new(),
-            tail: BytesMut::new(),
+            written: Output::default(),
             messages: 0,
             channel,
             body_bytes_max: frame_bytes_max.saturating_sub(OVERHEAD).max(1),
@@ -50,70 +48,57 @@ impl Frames {
         self.messages
     }
 
-    pub(super) fn write_to(self, output: &mut Output) {
-        for piece in self.pieces {
-            output.push(piece);
-        }
-        output.push(self.tail.freeze());
+    pub(super) fn into_output(self) -> Output {
+        self.written
     }
 
     /// Adds a message.
     pub(crate) fn push(&mut self, publish: &Publish) {
-        let payload = &publish.payload;
         self.messages += 1;
-        let inline = payload.len() < INLINE_BYTES_MAX && payload.len() <= self.body_bytes_max;
-        self.tail.reserve(HEAD_BYTES + if inline { payload.len() } else { 0 });
-        let at = self.begin(FRAME_METHOD);
-        self.tail.put_u16(BASIC);
-        self.tail.put_u16(PUBLISH);
-        self.tail.put_u16(0);
-        put_text(&mut self.tail, &publish.exchange);
-        put_text(&mut self.tail, &publish.routing_key);
-        self.tail.put_u8(u8::from(self.mandatory));
-        self.end(at);
-        let at = self.begin(FRAME_HEADER);
-        self.tail.put_u16(BASIC);
-        self.tail.put_u16(0);
-        self.tail.put_u64(payload.len() as u64);
-        publish.properties.put(&mut self.tail);
-        self.end(at);
-        if inline && !payload.is_empty() {
-            let at = self.begin(FRAME_BODY);
-            self.tail.extend_from_slice(payload);
-            self.end(at);
-        } else {
-            self.push_shared(payload);
-        }
-    }
-
-    fn push_shared(&mut self, payload: &Bytes) {
+        let (channel, mandatory) = (self.channel, self.mandatory);
+        let payload = &publish.payload;
+        let buffer = self.written.buffer();
+        buffer.reserve(HEAD_BYTES + payload.len().min(PAYLOAD_BYTES));
+        put_frame(buffer, FRAME_METHOD, channel, |into| {
+            into.put_u16(BASIC);
+            into.put_u16(PUBLISH);
+            into.put_u16(0);
+            put_text(into, &publish.exchange);
+            put_text(into, &publish.routing_key);
+            into.put_u8(u8::from(mandatory));
+        });
+        put_frame(buffer, FRAME_HEADER, channel, |into| {
+            into.put_u16(BASIC);
+            into.put_u16(0);
+            into.put_u64(payload.len() as u64);
+            publish.properties.put(into);
+        });
         let mut rest = payload.clone();
         while !rest.is_empty() {
             let part = rest.split_to(rest.len().min(self.body_bytes_max));
-            self.tail.put_u8(FRAME_BODY);
-            self.tail.put_u16(self.channel);
-            self.tail.put_u32(length(part.len()));
-            self.pieces.push(self.tail.split().freeze());
-            self.pieces.push(part);
-            self.tail.put_u8(FRAME_END);
+            begin_frame(self.written.buffer(), FRAME_BODY, channel, length(part.len()));
+            self.written.payload(&part);
+            self.written.buffer().put_u8(FRAME_END);
         }
     }
+}
 
-    /// Begins a frame; its length is set by [`Self::end`].
-    fn begin(&mut self, kind: u8) -> usize {
-        self.tail.put_u8(kind);
-        self.tail.put_u16(self.channel);
-        self.tail.put_u32(0);
-        self.tail.len()
-    }
+fn begin_frame(into: &mut BytesMut, kind: u8, channel: u16, bytes: u32) {
+    into.put_u8(kind);
+    into.put_u16(channel);
+    into.put_u32(bytes);
+}
 
-    fn end(&mut self, at: usize) {
-        let size = length(self.tail.len() - at);
-        if let Some(place) = self.tail.get_mut(at - 4..at) {
-            place.copy_from_slice(&size.to_be_bytes());
-        }
-        self.tail.put_u8(FRAME_END);
+/// Writes a frame whose length is known once it is written.
+fn put_frame(into: &mut BytesMut, kind: u8, channel: u16, put: impl FnOnce(&mut BytesMut)) {
+    begin_frame(into, kind, channel, 0);
+    let at = into.len();
+    put(into);
+    let bytes = length(into.len() - at);
+    if let Some(place) = into.get_mut(at - 4..at) {
+        place.copy_from_slice(&bytes.to_be_bytes());
     }
+    into.put_u8(FRAME_END);
 }
 
 /// A length that was checked against the largest frame before.
@@ -133,9 +118,7 @@ pub(crate) fn put_nack(into: &mut BytesMut, channel: u16, tag: u64, requeue: boo
 }
 
 fn put_settlement(into: &mut BytesMut, channel: u16, method: u16, tag: u64, flags: u8) {
-    into.put_u8(FRAME_METHOD);
-    into.put_u16(channel);
-    into.put_u32(13);
+    begin_frame(into, FRAME_METHOD, channel, 13);
     into.put_u16(BASIC);
     into.put_u16(method);
     into.put_u64(tag);
@@ -150,7 +133,7 @@ mod tests {
         protocol::{AMQPClass, basic},
         types::{AMQPValue, FieldTable},
     };
-    use bytes::Buf as _;
+    use bytes::{Buf as _, Bytes};
 
     use super::*;
     use crate::client::{
@@ -214,8 +197,7 @@ mod tests {
     }
 
     fn written(frames: Frames) -> Bytes {
-        let mut output = Output::default();
-        frames.write_to(&mut output);
+        let mut output = frames.into_output();
         output.copy_to_bytes(output.remaining())
     }
 
@@ -260,8 +242,11 @@ mod tests {
         let payload = Bytes::from(vec![b'x'; 20_000]);
         let mut frames = Frames::new(5, 8192, false);
         frames.push(&publish(payload.clone(), full()));
-        let shared = |piece: &&Bytes| payload.as_ptr_range().contains(&piece.as_ptr());
-        assert_eq!(frames.pieces.iter().filter(shared).count(), 3);
+        let mut slices = [std::io::IoSlice::new(&[]); 16];
+        let count = frames.written.chunks_vectored(&mut slices);
+        let shared =
+            slices[..count].iter().filter(|piece| payload.as_ptr_range().contains(&piece.as_ptr()));
+        assert_eq!(shared.map(|piece| piece.len()).collect::<Vec<_>>(), [8184, 8184]);
         let mut expected = head(false, full_of_library(), 20_000).to_vec();
         for bytes in [8184, 8184, 3632] {
             expected.push(AMQPFrame::Body(5, vec![b'x'; bytes]));

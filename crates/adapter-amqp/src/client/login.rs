@@ -36,7 +36,9 @@ pub(super) struct Terms {
 ///
 /// Those of the connection, and what the broker says when it refuses.
 pub(super) async fn login(io: &mut Io, uri: &AMQPUri, name: &str) -> Result<Terms> {
-    io.output.push(frame_bytes(&AMQPFrame::ProtocolHeader(ProtocolVersion::amqp_0_9_1()))?);
+    io.output.buffer().extend_from_slice(&frame_bytes(&AMQPFrame::ProtocolHeader(
+        ProtocolVersion::amqp_0_9_1(),
+    ))?);
     let credentials = Credentials::from(uri.authority.userinfo.clone());
     let mechanism = uri.query.auth_mechanism.unwrap_or_default();
     let method = next_method(io).await?;
@@ -77,7 +79,7 @@ pub(super) async fn login(io: &mut Io, uri: &AMQPUri, name: &str) -> Result<Term
 }
 
 fn send(io: &mut Io, method: AMQPMethod) -> Result<()> {
-    io.output.push(method_frame(0, AMQPClass::Connection(method))?);
+    io.output.buffer().extend_from_slice(&method_frame(0, AMQPClass::Connection(method))?);
     Ok(())
 }
 

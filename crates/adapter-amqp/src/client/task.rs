@@ -131,9 +131,7 @@ impl Task {
 
     /// Lets out what is left, such as the answer to a broker that ends the connection.
     async fn last_word(&mut self) {
-        let leaving =
-            async { while !self.io.is_flushed() && self.io.progress(true).await.is_ok() {} };
-        drop(timeout(LAST_WORD, leaving).await);
+        drop(timeout(LAST_WORD, self.io.flush()).await);
     }
 
     fn obey(&mut self, command: Command) -> Result<()> {
@@ -141,11 +139,11 @@ impl Task {
         match command {
             Command::Open(opened) => self.channels.open(opened, output),
             Command::Call { channel, method, reply } => {
-                self.channels.call(&channel, method, reply, output);
+                self.channels.call(&channel, &method, reply, output);
                 Ok(())
             }
             Command::Write { channel, frames } => {
-                self.channels.write(&channel, frames, output);
+                self.channels.write(&channel, &frames, output);
                 Ok(())
             }
             Command::Publish { channel, frames, done } => {
@@ -164,7 +162,7 @@ impl Task {
             return Err(Error::Silent);
         }
         if !self.heartbeat.has_written && self.io.output.is_empty() {
-            self.io.output.push(frame_bytes(&AMQPFrame::Heartbeat)?);
+            self.io.output.buffer().extend_from_slice(&frame_bytes(&AMQPFrame::Heartbeat)?);
         }
         self.heartbeat.has_written = false;
         Ok(())
@@ -198,7 +196,7 @@ impl Task {
             }
             AMQPMethod::Close(close) => {
                 let ok = AMQPClass::Connection(AMQPMethod::CloseOk(CloseOk {}));
-                self.io.output.push(method_frame(0, ok)?);
+                self.io.output.buffer().extend_from_slice(&method_frame(0, ok)?);
                 Err(close.into())
             }
             AMQPMethod::Start(_)
@@ -234,7 +232,10 @@ impl Task {
             class_id: 0,
             method_id: 0,
         };
-        self.io.output.push(method_frame(0, AMQPClass::Connection(AMQPMethod::Close(close)))?);
+        self.io
+            .output
+            .buffer()
+            .extend_from_slice(&method_frame(0, AMQPClass::Connection(AMQPMethod::Close(close)))?);
         let ending = async {
             loop {
                 while let Some(frame) = next_frame(&mut self.io.input, self.frame_bytes_max)? {
@@ -267,7 +268,7 @@ impl Heartbeat {
 
     fn alive(&mut self, progress: Progress) {
         match progress {
-            Progress::Read => self.silent_ticks = 0,
+            Progress::Read(_) => self.silent_ticks = 0,
             Progress::Wrote => self.has_written = true,
         }
     }

@@ -23,7 +23,7 @@ use tokio_tungstenite::{
 
 use crate::{
     client::{error::Broken, options::Peer},
-    io::Wire,
+    io::Stream,
     websocket::{self, SUBPROTOCOL, WebSocketWire},
 };
 
@@ -31,7 +31,7 @@ use crate::{
 const MESSAGE_BYTES_MORE: usize = 16 * 1024 * 1024;
 
 /// Connects once.
-pub(super) async fn connect(peer: &Peer, bytes_max: usize) -> Result<Box<dyn Wire>, Broken> {
+pub(super) async fn connect(peer: &Peer, bytes_max: usize) -> Result<Box<dyn Stream>, Broken> {
     let stream = TcpStream::connect((&*peer.host, peer.port)).await.map_err(lost)?;
     stream.set_nodelay(true).map_err(lost)?;
     Ok(match (&peer.tls, &peer.websocket) {

@@ -17,7 +17,7 @@ use transload_envelope::Text;
 use crate::{
     client::{ClientConfig, ClientTarget, MqttClient},
     codec::{self, Ack, AckKind, ConnAck, Connect, Packet, PublishHead, QoS, Reason, Version},
-    io::Wire,
+    io::Stream,
 };
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
@@ -58,7 +58,7 @@ pub(crate) fn publish(version: Version, packet_id: u16, payload: &[u8]) -> Bytes
 
 /// One connection at the broker's side.
 pub(crate) struct Peer {
-    pub(crate) stream: Box<dyn Wire>,
+    pub(crate) stream: Box<dyn Stream>,
     pub(crate) read: BytesMut,
     pub(crate) version: Version,
     pub(crate) client_id: Text,
@@ -76,7 +76,7 @@ impl Peer {
     }
 
     /// The same on a connection that is there already.
-    pub(crate) async fn answer(stream: Box<dyn Wire>, connack: &ConnAck) -> Self {
+    pub(crate) async fn answer(stream: Box<dyn Stream>, connack: &ConnAck) -> Self {
         let mut peer = Self::new(stream);
         let connect = peer.expect_connect().await;
         peer.client_id = connect.client_id;
@@ -86,7 +86,7 @@ impl Peer {
         peer
     }
 
-    pub(crate) fn new(stream: Box<dyn Wire>) -> Self {
+    pub(crate) fn new(stream: Box<dyn Stream>) -> Self {
         Self { stream, read: BytesMut::new(), version: Version::V5, client_id: Text::new() }
     }
 

@@ -18,7 +18,7 @@ use transload_tls::testing::Authority;
 use super::broker::{Peer, broker, connect, granted, publish};
 use crate::{
     codec::{ConnAck, Reason, Version},
-    io::Wire,
+    io::Stream,
     websocket::WebSocketWire,
 };
 
@@ -150,7 +150,7 @@ fn choose_mqtt(_: &Request, mut response: Response) -> Result<Response, ErrorRes
 }
 
 /// A connection as a broker with these ways in takes it.
-async fn take(listener: &TcpListener, tls: Option<&TlsAcceptor>, web: bool) -> Box<dyn Wire> {
+async fn take(listener: &TcpListener, tls: Option<&TlsAcceptor>, web: bool) -> Box<dyn Stream> {
     let (stream, _) = listener.accept().await.unwrap();
     match (tls, web) {
         (None, false) => Box::new(stream),

@@ -40,7 +40,7 @@ use self::{
 use super::{access::Permit, broker::Broker, sessions::Claim};
 use crate::{
     codec::{self, Fault, Publish, Reason, Version},
-    io::{Io, Progress, Wire},
+    io::{Io, Progress, Stream},
     message::Message,
     request::FORBIDDEN,
 };
@@ -166,7 +166,7 @@ impl fmt::Debug for Connection {
 }
 
 /// Serves one client from its first byte to its last.
-pub(super) async fn serve(broker: Arc<Broker>, wire: Box<dyn Wire>, peer: Peer) {
+pub(super) async fn serve(broker: Arc<Broker>, wire: Box<dyn Stream>, peer: Peer) {
     broker.count(Event::ConnectionOpened, 1);
     if let Some(connection) = handshake::connect(&broker, Io::new(wire), &peer).await {
         connection.run().await;
