@@ -115,7 +115,12 @@ impl RabbitMq {
         let port = self.port;
         until_within(START_PATIENCE, "RabbitMQ to start", || {
             server.must_run();
-            async move { speaks_amqp(port).await.then_some(()) }
+            // It speaks AMQP some time before it has started, and then a test that kills it would
+            // kill one that is not whole. The output of the start before is still there.
+            let starts = server.output();
+            let last = starts.rsplit("Starting broker").next().unwrap_or_default();
+            let complete = last.contains("completed with");
+            async move { (complete && speaks_amqp(port).await).then_some(()) }
         })
         .await;
         self.server = Some(server);
