@@ -172,8 +172,8 @@ impl Publisher {
     fn frames(&self, channel: &Channel, messages: &[&Publish], wish: Wish) -> Frames {
         let bytes_max = self.client.frame_bytes_max();
         let mut frames = Frames::new(channel.number(), bytes_max, wish.mandatory);
-        for message in messages {
-            frames.push(message);
+        for Publish { exchange, routing_key, properties, payload, .. } in messages {
+            frames.push(exchange, routing_key, properties, payload);
         }
         frames
     }

@@ -1,14 +1,14 @@
 //! Messages as frames: `basic.publish`, the content header, the content (AMQP 0-9-1, section 4.2).
 
 use amq_protocol::protocol::constants::{FRAME_BODY, FRAME_END, FRAME_HEADER, FRAME_METHOD};
-use bytes::{BufMut as _, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 
 use super::{
     input::{BASIC, OVERHEAD},
     io::Output,
-    properties::put_text,
+    properties::{BasicProperties, put_text},
+    table::put_counted,
 };
-use crate::mapping::Publish;
 
 /// `basic.publish` (section 1.8.3.7), and the acknowledgements of what was delivered (1.8.3.13 and,
 /// of RabbitMQ's extensions, 1.8.3.14).
@@ -52,58 +52,51 @@ impl Frames {
         self.written
     }
 
-    /// Adds a message.
-    pub(crate) fn push(&mut self, publish: &Publish) {
+    /// Adds a message. Exchange and routing key are of 255 bytes at most.
+    pub(crate) fn push(
+        &mut self,
+        exchange: &str,
+        routing_key: &str,
+        properties: &BasicProperties,
+        payload: &Bytes,
+    ) {
         self.messages += 1;
         let (channel, mandatory) = (self.channel, self.mandatory);
-        let payload = &publish.payload;
         let buffer = self.written.buffer();
         buffer.reserve(HEAD_BYTES + payload.len().min(PAYLOAD_BYTES));
         put_frame(buffer, FRAME_METHOD, channel, |into| {
             into.put_u16(BASIC);
             into.put_u16(PUBLISH);
             into.put_u16(0);
-            put_text(into, &publish.exchange);
-            put_text(into, &publish.routing_key);
+            put_text(into, exchange);
+            put_text(into, routing_key);
             into.put_u8(u8::from(mandatory));
         });
         put_frame(buffer, FRAME_HEADER, channel, |into| {
             into.put_u16(BASIC);
             into.put_u16(0);
             into.put_u64(payload.len() as u64);
-            publish.properties.put(into);
+            properties.put(into);
         });
         let mut rest = payload.clone();
         while !rest.is_empty() {
             let part = rest.split_to(rest.len().min(self.body_bytes_max));
-            begin_frame(self.written.buffer(), FRAME_BODY, channel, length(part.len()));
+            let buffer = self.written.buffer();
+            buffer.put_u8(FRAME_BODY);
+            buffer.put_u16(channel);
+            // Not longer than the largest frame, whose length has 32 bits.
+            buffer.put_u32(u32::try_from(part.len()).unwrap_or(u32::MAX));
             self.written.payload(&part);
             self.written.buffer().put_u8(FRAME_END);
         }
     }
 }
 
-fn begin_frame(into: &mut BytesMut, kind: u8, channel: u16, bytes: u32) {
+fn put_frame(into: &mut BytesMut, kind: u8, channel: u16, put: impl FnOnce(&mut BytesMut)) {
     into.put_u8(kind);
     into.put_u16(channel);
-    into.put_u32(bytes);
-}
-
-/// Writes a frame whose length is known once it is written.
-fn put_frame(into: &mut BytesMut, kind: u8, channel: u16, put: impl FnOnce(&mut BytesMut)) {
-    begin_frame(into, kind, channel, 0);
-    let at = into.len();
-    put(into);
-    let bytes = length(into.len() - at);
-    if let Some(place) = into.get_mut(at - 4..at) {
-        place.copy_from_slice(&bytes.to_be_bytes());
-    }
+    put_counted(into, put);
     into.put_u8(FRAME_END);
-}
-
-/// A length that was checked against the largest frame before.
-fn length(bytes: usize) -> u32 {
-    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 /// Adds an acknowledgement of a delivery, or with `multiple` of all up to it.
@@ -118,12 +111,12 @@ pub(crate) fn put_nack(into: &mut BytesMut, channel: u16, tag: u64, requeue: boo
 }
 
 fn put_settlement(into: &mut BytesMut, channel: u16, method: u16, tag: u64, flags: u8) {
-    begin_frame(into, FRAME_METHOD, channel, 13);
-    into.put_u16(BASIC);
-    into.put_u16(method);
-    into.put_u64(tag);
-    into.put_u8(flags);
-    into.put_u8(FRAME_END);
+    put_frame(into, FRAME_METHOD, channel, |into| {
+        into.put_u16(BASIC);
+        into.put_u16(method);
+        into.put_u64(tag);
+        into.put_u8(flags);
+    });
 }
 
 #[cfg(test)]
@@ -133,24 +126,10 @@ mod tests {
         protocol::{AMQPClass, basic},
         types::{AMQPValue, FieldTable},
     };
-    use bytes::{Buf as _, Bytes};
+    use bytes::Buf as _;
 
     use super::*;
-    use crate::client::{
-        BasicProperties,
-        input::{Frame, OnChannel, next_frame},
-    };
-
-    fn publish(payload: Bytes, properties: BasicProperties) -> Publish {
-        Publish {
-            exchange: "amq.topic".into(),
-            routing_key: "a.b".into(),
-            properties,
-            payload,
-            own_exchange: false,
-            own_key: true,
-        }
-    }
+    use crate::client::input::{Frame, OnChannel, next_frame};
 
     fn headers() -> FieldTable {
         let mut headers = FieldTable::default();
@@ -196,6 +175,10 @@ mod tests {
             .with_cluster_id("i".into())
     }
 
+    fn push(frames: &mut Frames, payload: impl Into<Bytes>, properties: &BasicProperties) {
+        frames.push("amq.topic", "a.b", properties, &payload.into());
+    }
+
     fn written(frames: Frames) -> Bytes {
         let mut output = frames.into_output();
         output.copy_to_bytes(output.remaining())
@@ -228,8 +211,8 @@ mod tests {
     #[test]
     fn the_library_reads_what_is_written() {
         let mut frames = Frames::new(5, 4096, true);
-        frames.push(&publish("hello".into(), full()));
-        frames.push(&publish(Bytes::new(), BasicProperties::default()));
+        push(&mut frames, "hello", &full());
+        push(&mut frames, Bytes::new(), &BasicProperties::default());
         assert_eq!(frames.messages(), 2);
         let mut expected = head(true, full_of_library(), 5).to_vec();
         expected.push(AMQPFrame::Body(5, b"hello".to_vec()));
@@ -241,7 +224,7 @@ mod tests {
     fn a_large_payload_is_cut_to_frames_and_not_copied() {
         let payload = Bytes::from(vec![b'x'; 20_000]);
         let mut frames = Frames::new(5, 8192, false);
-        frames.push(&publish(payload.clone(), full()));
+        push(&mut frames, payload.clone(), &full());
         let mut slices = [std::io::IoSlice::new(&[]); 16];
         let count = frames.written.chunks_vectored(&mut slices);
         let shared =
@@ -258,7 +241,7 @@ mod tests {
     fn properties_are_read_as_they_were_written() {
         for properties in [full(), BasicProperties::default()] {
             let mut frames = Frames::new(5, 4096, false);
-            frames.push(&publish(Bytes::new(), properties.clone()));
+            push(&mut frames, Bytes::new(), &properties);
             let mut bytes = BytesMut::from(&written(frames)[..]);
             next_frame(&mut bytes, 4096).unwrap();
             let length = bytes.len();

@@ -11,7 +11,7 @@ use transload_envelope::Text;
 
 use super::{
     error::{Error, Result},
-    properties::{BasicProperties, read_text},
+    properties::{BasicProperties, read_text, short},
 };
 
 /// Type, channel and length in front, and the end mark.
@@ -135,10 +135,6 @@ fn header(mut payload: Bytes) -> Result<Box<Header>> {
         Err(fault) => (BasicProperties::default(), Some(fault)),
     };
     Ok(Box::new(Header { body_bytes, properties, fault }))
-}
-
-fn short() -> Error {
-    Error::protocol("the broker sends a frame that is cut short")
 }
 
 fn parsed(frame: &[u8]) -> Result<Frame> {

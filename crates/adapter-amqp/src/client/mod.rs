@@ -21,6 +21,7 @@ mod input;
 mod io;
 mod login;
 mod properties;
+mod table;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -54,6 +55,7 @@ pub(crate) use self::{
     encode::{Frames, put_ack, put_nack},
     error::{Error, Result},
     properties::BasicProperties,
+    table::DEPTH_MAX,
     window::{Answer, Answers, Returned},
 };
 use crate::{

@@ -4,8 +4,10 @@ use amq_protocol::types::FieldTable;
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use transload_envelope::Text;
 
-use super::error::{Error, Result};
-use crate::table;
+use super::{
+    error::{Error, Result},
+    table,
+};
 
 /// The properties of a message. Texts are of 255 bytes at most; whoever makes them sees to that.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -154,7 +156,8 @@ fn read_table(bytes: &mut Bytes) -> Result<FieldTable> {
     Ok(table)
 }
 
-fn short() -> Error {
+/// An error of a frame that ends too early.
+pub(super) fn short() -> Error {
     Error::protocol("the broker sends a frame that is cut short")
 }
 
@@ -183,7 +186,7 @@ mod tests {
     fn headers_that_are_nested_deeply_exhaust_no_stack() {
         let fits = |depth| {
             let headers = BasicProperties::read(&mut nested(depth)).unwrap().headers.unwrap();
-            table::headers_from_table(&headers).is_ok()
+            crate::table::headers_from_table(&headers).is_ok()
         };
         for (depth, expected) in
             [(1, true), (table::DEPTH_MAX - 1, true), (table::DEPTH_MAX, false), (12_000, false)]
