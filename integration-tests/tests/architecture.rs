@@ -34,7 +34,7 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 12] = [
 const NAMED_ONLY_IN: [(&str, &[&str]); 4] = [
     ("amq-protocol", &["adapter-amqp"]),
     ("rumqttc", &["adapter-mqtt"]),
-    ("async-nats", &["adapter-nats", "delivery"]),
+    ("nkeys", &["adapter-nats"]),
     ("rumqttd", &["integration-tests"]),
 ];
 

@@ -17,7 +17,7 @@ const FORMS: &[(Part, &str)] = &[
     (Part::User, "`Transload-User-Id`"),
     (Part::Timestamp, "`Transload-Timestamp-Ms`"),
     (Part::Hops, "`Transload-Hops`"),
-    (Part::Headers, "headers; repeats in order, different names in the order of their names"),
+    (Part::Headers, "headers, in order"),
 ];
 
 /// Core NATS.

@@ -1,38 +1,31 @@
 //! What streams answer to messages that were published to them.
 //!
-//! The client's own way makes a request of each message, with an inbox, a channel, timers and a
-//! permit of its own. Here all answers of a connection come by one subscription, and the last token of
-//! their subject says which message of which batch they are about.
+//! All answers of a connection come by one subscription, and the last token of their subject says which
+//! message of which batch they are about.
 //!
 //! Invariants:
 //! - The subscription is there before anything is published.
-//! - So many answers are awaited at most that they fit in the subscription's buffer, beyond which the
-//!   client would drop them.
+//! - What waits for answers is bounded.
 //! - A batch is forgotten as soon as nobody waits for it; answers that come later are dropped.
 
 use std::{
     collections::HashMap,
-    fmt::Write as _,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use async_nats::{Client, Message, StatusCode, Subject, jetstream};
-use futures_util::StreamExt as _;
 use serde::Deserialize;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio_util::{
-    sync::{CancellationToken, DropGuard},
-    task::TaskTracker,
-};
 use transload_adapter::SendError;
 
-use crate::{error::Loss, link::Link};
+use crate::{
+    client::{Client, Message, NO_RESPONDERS, Reply, Sink},
+    error::ApiError,
+    link::Link,
+};
 
 /// How many messages may wait for the answers of streams on one connection.
 const UNANSWERED_MAX: usize = 16_384;
-/// How many answers are read in one run.
-const RUN_MAX: usize = 256;
 
 /// What a stream, or the server in its place, has said to one message.
 #[derive(Debug)]
@@ -42,7 +35,7 @@ pub(crate) enum Answer {
     /// No stream takes messages with this subject.
     NoStream,
     /// The stream does not take it.
-    Refused(jetstream::Error),
+    Refused(ApiError),
     /// Something that is no answer of a stream.
     Unreadable,
 }
@@ -52,19 +45,19 @@ pub(crate) enum Answer {
 pub(crate) enum NotReady {
     /// Too many messages wait for their answers.
     Full,
-    /// The answers cannot be subscribed to.
-    NoSubscription(String),
+    /// The connection has ended.
+    Gone,
 }
 
 impl NotReady {
     /// What it means for each message that was to be published.
-    pub(crate) fn error(&self) -> SendError {
+    pub(crate) fn error(&self, link: &Link) -> SendError {
         match self {
             Self::Full => {
                 let reason = "too many messages wait for the confirmations of streams".into();
                 SendError::Busy { after: None, reason }
             }
-            Self::NoSubscription(reason) => SendError::Disconnected(Loss::boxed(reason)),
+            Self::Gone => SendError::Disconnected(link.reason()),
         }
     }
 }
@@ -73,8 +66,6 @@ impl NotReady {
 #[derive(Debug)]
 pub(crate) struct Confirmations {
     client: Client,
-    link: Arc<Link>,
-    tasks: TaskTracker,
     places: Arc<Semaphore>,
     /// Made with the first batch, since some connections publish to no stream.
     open: OnceCell<Open>,
@@ -84,8 +75,6 @@ pub(crate) struct Confirmations {
 struct Open {
     inbox: String,
     batches: Arc<Mutex<Batches>>,
-    /// Ends the task that reads; the subscription would keep the connection open.
-    _reading: DropGuard,
 }
 
 #[derive(Debug, Default)]
@@ -102,11 +91,9 @@ struct Batch {
 }
 
 impl Confirmations {
-    pub(crate) fn new(client: &Client, link: &Arc<Link>, tasks: &TaskTracker) -> Self {
+    pub(crate) fn new(client: &Client) -> Self {
         Self {
             client: client.clone(),
-            link: Arc::clone(link),
-            tasks: tasks.clone(),
             places: Arc::new(Semaphore::new(UNANSWERED_MAX)),
             open: OnceCell::new(),
         }
@@ -117,7 +104,7 @@ impl Confirmations {
         let places = u32::try_from(count).unwrap_or(u32::MAX);
         let places = Arc::clone(&self.places).try_acquire_many_owned(places);
         let places = places.map_err(|_| NotReady::Full)?;
-        let Open { inbox, batches, .. } = self.open.get_or_try_init(|| self.subscribe()).await?;
+        let Open { inbox, batches } = self.open.get_or_try_init(|| self.subscribe()).await?;
         let (number, answered) = lock(batches).add(count);
         Ok(Expected {
             number,
@@ -130,32 +117,21 @@ impl Confirmations {
 
     async fn subscribe(&self) -> Result<Open, NotReady> {
         let inbox = self.client.new_inbox();
-        let subscribed = self.client.subscribe(format!("{inbox}.*")).await;
-        let messages = subscribed.map_err(|error| NotReady::NoSubscription(error.to_string()))?;
-        let mut runs = messages.ready_chunks(RUN_MAX);
         let batches = Arc::<Mutex<Batches>>::default();
-        let over = CancellationToken::new();
-        let reading = over.clone().drop_guard();
-        let open = Open { inbox, batches: Arc::clone(&batches), _reading: reading };
-        let link = Arc::clone(&self.link);
-        self.tasks.spawn(async move {
-            let mut over = pin!(async {
-                tokio::select! {
-                    () = link.lost() => {}
-                    () = over.cancelled() => {}
-                }
-            });
-            loop {
-                let run = tokio::select! {
-                    biased;
-                    run = runs.next() => run,
-                    () = &mut over => return,
-                };
-                let Some(run) = run else { return };
-                lock(&batches).take(&run);
-            }
-        });
-        Ok(open)
+        let sink = Box::new(Answers(Arc::clone(&batches)));
+        let subscribed = self.client.subscribe(&format!("{inbox}.*"), None, sink).await;
+        subscribed.map_err(|_| NotReady::Gone)?;
+        Ok(Open { inbox, batches })
+    }
+}
+
+struct Answers(Arc<Mutex<Batches>>);
+
+impl Sink for Answers {
+    fn take(&mut self, message: Message<'_>) {
+        if let Some((number, place)) = token(message.last_token()) {
+            lock(&self.0).answer(number, place, || read(&message));
+        }
     }
 }
 
@@ -167,14 +143,6 @@ impl Batches {
         self.last += 1;
         self.waiting.insert(self.last, Batch { answers, missing: count, complete });
         (self.last, answered)
-    }
-
-    /// Takes answers, and hands over the batches that are complete with them.
-    fn take(&mut self, run: &[Message]) {
-        for message in run {
-            let Some((number, place)) = token(&message.subject) else { continue };
-            self.answer(number, place, || read(message));
-        }
     }
 
     fn answer(&mut self, number: u64, place: usize, answer: impl FnOnce() -> Answer) {
@@ -204,27 +172,28 @@ pub(crate) struct Expected {
 }
 
 impl Expected {
-    /// The subject for the answer to the message at this place of the batch.
-    pub(crate) fn reply(&self, place: usize) -> Subject {
-        /// Digits of the largest batch.
-        const DIGITS: usize = 5;
-        let mut subject = String::with_capacity(self.prefix.len() + DIGITS);
-        subject.push_str(&self.prefix);
-        // Writing to memory does not fail.
-        let _ = write!(subject, "{place}");
-        subject.into()
+    /// Where the answer to the message at this place of the batch goes.
+    pub(crate) fn reply(&self, place: usize) -> Reply<'_> {
+        Reply::Numbered(&self.prefix, place)
     }
 
-    /// Resolves when there is nothing to wait for any more, and tells what was answered by place; with
-    /// the time-out, or the loss of the connection, some places are empty.
+    /// Resolves when there is nothing to wait for any more, and tells what was answered by place; when
+    /// it is given up, some places are empty. Meanwhile the messages are written.
     pub(crate) async fn answers(
         mut self,
+        write: impl Future<Output = ()>,
         give_up: impl Future<Output = ()>,
     ) -> Vec<Option<Answer>> {
-        let answered = tokio::select! {
-            biased;
-            answered = &mut self.answered => answered.ok(),
-            () = give_up => None,
+        let mut write = pin!(write);
+        let mut give_up = pin!(give_up);
+        let mut is_written = false;
+        let answered = loop {
+            tokio::select! {
+                biased;
+                answered = &mut self.answered => break answered.ok(),
+                () = &mut write, if !is_written => is_written = true,
+                () = &mut give_up => break None,
+            }
         };
         answered.or_else(|| self.partial()).unwrap_or_default()
     }
@@ -251,25 +220,24 @@ fn lock(batches: &Mutex<Batches>) -> MutexGuard<'_, Batches> {
     batches.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The number of the batch, and the place in it, by the last token of the subject.
-fn token(subject: &str) -> Option<(u64, usize)> {
-    let (_, token) = subject.rsplit_once('.')?;
+/// The number of the batch, and the place in it.
+fn token(token: &str) -> Option<(u64, usize)> {
     let (number, place) = token.split_once('-')?;
     Some((number.parse().ok()?, place.parse().ok()?))
 }
 
-fn read(message: &Message) -> Answer {
+fn read(message: &Message<'_>) -> Answer {
     /// A `PubAck` or an error, of which no more is read than what matters.
     #[derive(Deserialize)]
     struct Said {
-        error: Option<jetstream::Error>,
+        error: Option<ApiError>,
         seq: Option<u64>,
     }
 
-    if message.status == Some(StatusCode::NO_RESPONDERS) {
+    if message.status().is_some_and(|(code, _)| code == NO_RESPONDERS) {
         return Answer::NoStream;
     }
-    match serde_json::from_slice(&message.payload) {
+    match serde_json::from_slice(message.payload) {
         Ok(Said { error: Some(error), .. }) => Answer::Refused(error),
         Ok(Said { seq: Some(_), .. }) => Answer::Stored,
         Ok(Said { .. }) | Err(_) => Answer::Unreadable,
@@ -279,39 +247,42 @@ fn read(message: &Message) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::HeaderBlock;
 
-    fn message(token: &str, payload: &str) -> Message {
+    fn message<'a>(token: &str, payload: &'a str) -> Message<'a> {
         Message {
             subject: format!("_INBOX.abc.{token}").into(),
-            reply: None,
-            payload: payload.to_owned().into(),
-            headers: None,
-            status: None,
-            description: None,
-            length: payload.len(),
+            payload: payload.as_bytes(),
+            ..Message::default()
         }
     }
 
     #[test]
     fn a_batch_is_complete_with_the_last_answer_whatever_their_order() {
-        let mut all = Batches::default();
-        let ((_, mut first), (_, mut second)) = (all.add(2), all.add(1));
+        let all = Arc::<Mutex<Batches>>::default();
+        let mut sink = Answers(Arc::clone(&all));
+        let (_, mut first) = lock(&all).add(2);
+        let (_, mut second) = lock(&all).add(1);
         let stored = r#"{"stream":"S","seq":7}"#;
-        all.take(&[message("1-1", stored), message("1-1", stored), message("9-0", stored)]);
+        for token in ["1-1", "1-1", "9-0"] {
+            sink.take(message(token, stored));
+        }
         assert!(first.try_recv().is_err());
-        all.take(&[message("2-0", stored), message("1-0", stored)]);
+        for token in ["2-0", "1-0"] {
+            sink.take(message(token, stored));
+        }
         for answers in [first.try_recv().unwrap(), second.try_recv().unwrap()] {
             assert!(answers.iter().all(|one| matches!(one, Some(Answer::Stored))), "{answers:?}");
         }
-        assert!(all.waiting.is_empty());
+        assert!(lock(&all).waiting.is_empty());
     }
 
     #[test]
     fn what_is_no_answer_of_a_batch_is_passed_over() {
-        for subject in ["", "a", "a.b", "a.1", "a.1-", "a.-1", "a.x-y", "a.1-2-3"] {
-            assert_eq!(token(subject), None, "{subject}");
+        for text in ["", "a", "1", "1-", "-1", "x-y", "1-2-3"] {
+            assert_eq!(token(text), None, "{text}");
         }
-        assert_eq!(token("_INBOX.abc.12-34"), Some((12, 34)));
+        assert_eq!(token(message("12-34", "").last_token()), Some((12, 34)));
     }
 
     #[test]
@@ -326,7 +297,8 @@ mod tests {
             let unreadable = read(&message("", text));
             assert!(matches!(unreadable, Answer::Unreadable), "{text}: {unreadable:?}");
         }
-        let nobody = Message { status: Some(StatusCode::NO_RESPONDERS), ..message("", "") };
+        let headers = Some(HeaderBlock(b"NATS/1.0 503\r\n\r\n"));
+        let nobody = Message { headers, ..message("", "") };
         assert!(matches!(read(&nobody), Answer::NoStream));
     }
 }

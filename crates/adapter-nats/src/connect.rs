@@ -1,152 +1,138 @@
-//! One connection to one of the servers, without the client's own reconnecting.
+//! One connection to one of the servers.
 //!
 //! Invariants:
 //! - A connection is made once. When it is lost everything on it ends, and the gateway decides when
 //!   another one is made: so nothing that was buffered for the old one can arrive late.
 //! - Secrets are read when connecting and are never part of an error.
 
-use std::{
-    path::Path,
-    str::FromStr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{path::Path, sync::Arc};
 
-use async_nats::{Client, ConnectOptions, ReconnectToServer, ServerAddr};
-use percent_encoding::percent_decode_str;
+use nkeys::KeyPair;
+use tokio::time::timeout;
 use transload_adapter::{ConnectError, Context, Secret};
-use transload_tls::ClientTls;
 
 use crate::{
+    client::{Client, Frames, Identity, Login, ServerAddress},
     config::NatsConfig,
-    error,
-    link::{Link, Watch},
+    link::Link,
 };
 
-/// How many messages of one subscription the client holds while the adapter's own task, which
-/// always reads, has not yet taken them.
-const CLIENT_BUFFER: usize = 16_384;
-
-/// An address where no server can be, so that an attempt fails at once.
-const NOWHERE: &str = "nats://127.0.0.1:0";
+/// The first token of the subjects of replies, unless the settings say another.
+const INBOX_PREFIX: &str = "_INBOX";
 
 /// Connects to the first server that lets us in.
 pub(crate) async fn connect(
     config: &NatsConfig,
     context: &Context,
 ) -> Result<(Client, Arc<Link>), ConnectError> {
-    let mut last = None;
+    let mut last = unusable("there is no server to connect to");
     for url in config.url.list() {
-        let address = ServerAddr::from_str(url.expose())
-            .map_err(|_| unusable("a server's URL cannot be read"))?;
+        let address: ServerAddress =
+            url.expose().parse().map_err(|_| unusable("a server's URL cannot be read"))?;
         // A failed attempt ends its own link and no other.
         let link = Link::new(Arc::clone(&context.observer));
-        let options = options(config, context, &link, &address).await?;
-        let nowhere =
-            ServerAddr::from_str(NOWHERE).map_err(|error| unusable(&error.to_string()))?;
-        let servers = vec![address.clone(), nowhere];
-        match options.connect(servers).await {
+        let login = login(config, context, &address).await?;
+        let attempt =
+            Client::connect(&address, login, config.ping_interval.get(), &link, &context.tasks);
+        let silent = |_| ConnectError::Unreachable("the server does not answer".into());
+        match timeout(config.connect_timeout.get(), attempt).await.map_err(silent).flatten() {
             Ok(client) => return Ok((client, link)),
             Err(error) => {
-                tracing::debug!(host = address.host(), %error, "no connection to this server");
-                last = Some(error);
+                tracing::debug!(%address, %error, "no connection to this server");
+                last = worse(last, error);
             }
         }
     }
-    Err(last.map_or_else(|| unusable("there is no server to connect to"), error::connect))
+    Err(last)
 }
 
-async fn options(
+/// Waits until the server has taken everything that it was told so far.
+pub(crate) async fn settled(
+    config: &NatsConfig,
+    client: &Client,
+    link: &Link,
+) -> Result<(), ConnectError> {
+    let proof = async {
+        let read = client.prove(Frames::default()).await.ok()?;
+        read.await.ok()
+    };
+    match timeout(config.connect_timeout.get(), proof).await {
+        Ok(Some(())) if !link.is_lost() => Ok(()),
+        Ok(_) => {
+            link.lost().await;
+            Err(ConnectError::Refused { reason: link.reason().to_string().into() })
+        }
+        Err(_) => Err(ConnectError::Unreachable("the server does not answer".into())),
+    }
+}
+
+/// Of several servers that fail, one that refused tells a person the most.
+fn worse(before: ConnectError, now: ConnectError) -> ConnectError {
+    match (before, now) {
+        (before @ ConnectError::Refused { .. }, ConnectError::Unreachable(_)) => before,
+        (_, now) => now,
+    }
+}
+
+async fn login(
     config: &NatsConfig,
     context: &Context,
-    link: &Arc<Link>,
-    address: &ServerAddr,
-) -> Result<ConnectOptions, ConnectError> {
-    let watch = Arc::new(Watch(Arc::clone(link)));
-    let mut options = once(ConnectOptions::new(), address)
-        .name(format!("transload {}", context.name))
-        .connection_timeout(config.connect_timeout.get())
-        .request_timeout(Some(config.confirm_timeout.get()))
-        .ping_interval(config.ping_interval.get())
-        .subscription_capacity(CLIENT_BUFFER)
-        .ignore_discovered_servers()
-        .retain_servers_order()
-        .event_callback(move |event| {
-            let watch = Arc::clone(&watch);
-            async move { watch.0.note(&event) }
-        });
-    if let Some(prefix) = &config.inbox_prefix {
-        options = options.custom_inbox_prefix(prefix);
-    }
-    // Not by a configuration of rustls: besides that, the client reads the system's certificates,
-    // and does not connect where one of them is broken or where there are none.
-    if let Some(file) = &config.tls.ca_file {
-        options = options.add_root_certificates(file.clone());
-    }
-    if let (Some(certificate), Some(key)) = (&config.tls.certificate_file, &config.tls.key_file) {
-        options = options.add_client_certificate(certificate.clone(), key.clone());
-    }
-    if config.tls != ClientTls::default() {
-        options = options.require_tls(true);
-    }
-    log_in(options, config, address).await
-}
-
-/// Makes the client connect once and never again.
-///
-/// It has no setting for that: with a limit of one attempt it would still make one more connection
-/// after a loss, and send over it what was waiting for the old one. So the server of every further
-/// attempt is one that cannot be reached.
-fn once(options: ConnectOptions, address: &ServerAddr) -> ConnectOptions {
-    let used = AtomicBool::new(false);
-    let address = address.clone();
-    options.max_reconnects(1).reconnect_to_server_callback(move |servers, _| {
-        let again = used.swap(true, Ordering::SeqCst);
-        let mut servers = servers.into_iter().map(|server| server.addr);
-        let next = servers.find(|server| (*server == address) != again);
-        let next = next.map(|addr| ReconnectToServer { addr, delay: Some(Duration::ZERO) });
-        async move { next }
+    address: &ServerAddress,
+) -> Result<Login, ConnectError> {
+    Ok(Login {
+        name: format!("transload {}", context.name),
+        identity: identity(config, address).await?,
+        tls: config.tls.clone(),
+        inbox_prefix: config.inbox_prefix.as_deref().unwrap_or(INBOX_PREFIX).into(),
     })
 }
 
-async fn log_in(
-    options: ConnectOptions,
-    config: &NatsConfig,
-    address: &ServerAddr,
-) -> Result<ConnectOptions, ConnectError> {
+async fn identity(config: &NatsConfig, address: &ServerAddress) -> Result<Identity, ConnectError> {
     if let Some(file) = &config.credentials_file {
         let text = read(file).await?;
-        return options
-            .credentials(text.expose())
-            .map_err(|_| unusable(&format!("{} is not a credentials file", file.display())));
+        return credentials(text.expose())
+            .ok_or_else(|| unusable(&format!("{} is not a credentials file", file.display())));
     }
     if let Some(file) = &config.nkey_file {
-        return Ok(options.nkey(first_line(file).await?));
+        let key = KeyPair::from_seed(&first_line(file).await?);
+        let key = key.map_err(|_| unusable(&format!("{} holds no seed", file.display())))?;
+        return Ok(Identity::Key { key: Box::new(key), jwt: None });
     }
     if let Some(token) = &config.token {
-        return Ok(options.token(token.expose().to_owned()));
+        return Ok(Identity::Token(Secret::new(token.expose())));
     }
     if let Some(file) = &config.token_file {
-        return Ok(options.token(first_line(file).await?));
+        return Ok(Identity::Token(Secret::new(first_line(file).await?)));
     }
-    if let Some(user) = &config.username {
+    if let Some(name) = config.username.clone() {
         let password = match (&config.password, &config.password_file) {
-            (Some(password), _) => password.expose().to_owned(),
-            (None, Some(file)) => first_line(file).await?,
-            (None, None) => String::new(),
+            (Some(password), _) => Secret::new(password.expose()),
+            (None, Some(file)) => Secret::new(first_line(file).await?),
+            (None, None) => Secret::new(""),
         };
-        return Ok(options.user_and_password(user.clone(), password));
+        return Ok(Identity::User { name, password });
     }
-    // The client does not read what a URL holds before the `@`; a name alone is a token there.
-    let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-    Ok(match (address.username().map(decode), address.password().map(decode)) {
-        (Some(user), Some(password)) => options.user_and_password(user, password),
-        (Some(token), None) => options.token(token),
-        (None, _) => options,
+    Ok(match (address.username(), address.password().map(Secret::new)) {
+        (Some(name), Some(password)) => Identity::User { name, password },
+        // A name alone is a token, as other clients of NATS have it.
+        (Some(token), None) => Identity::Token(Secret::new(token)),
+        (None, _) => Identity::Nobody,
     })
+}
+
+/// Reads a credentials file: a JWT and the seed of its key, each between two lines of dashes with
+/// their names. <https://docs.nats.io/using-nats/developer/connecting/creds>
+fn credentials(text: &str) -> Option<Identity> {
+    let mut parts = Vec::new();
+    let mut lines = text.lines().map(str::trim);
+    while let Some(line) = lines.next() {
+        if line.starts_with("---") && line.contains("BEGIN") {
+            parts.push(lines.find(|line| !line.is_empty())?);
+        }
+    }
+    let [jwt, seed] = *parts else { return None };
+    let key = Box::new(KeyPair::from_seed(seed).ok()?);
+    Some(Identity::Key { key, jwt: Some(Secret::new(jwt)) })
 }
 
 async fn read(file: &Path) -> Result<Secret, ConnectError> {
@@ -166,4 +152,37 @@ async fn first_line(file: &Path) -> Result<String, ConnectError> {
 
 fn unusable(reason: &str) -> ConnectError {
     ConnectError::Unusable { reason: reason.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_credentials_file_is_read() {
+        let key = KeyPair::new_user();
+        let seed = key.seed().unwrap();
+        let text = format!(
+            "-----BEGIN NATS USER JWT-----\r\neyJ0.e30.x-_\r\n------END NATS USER JWT------\r\n\n\
+             ************************* IMPORTANT *************************\n\
+             NKEYs are sensitive.\n\n-----BEGIN USER NKEY SEED-----\n{seed}\n\
+             ------END USER NKEY SEED------\n"
+        );
+        let Some(Identity::Key { key: read, jwt: Some(jwt) }) = credentials(&text) else {
+            panic!("not read")
+        };
+        assert_eq!((read.public_key(), jwt.expose()), (key.public_key(), "eyJ0.e30.x-_"));
+        for bad in ["", "-----BEGIN NATS USER JWT-----", &text.replace(&seed, "SUAX")] {
+            assert!(credentials(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_refused_tells_more_than_one_that_is_away() {
+        let refused = || ConnectError::Refused { reason: "no".into() };
+        let away = || ConnectError::Unreachable("away".into());
+        assert!(matches!(worse(refused(), away()), ConnectError::Refused { .. }));
+        assert!(matches!(worse(away(), refused()), ConnectError::Refused { .. }));
+        assert!(matches!(worse(unusable("none"), away()), ConnectError::Unreachable(_)));
+    }
 }

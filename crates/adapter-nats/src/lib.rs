@@ -8,12 +8,9 @@
 //!   (`Nats-Msg-Id`), so that a repetition is stored once. A publish to a core subject is confirmed
 //!   when the server has read it, which says nothing about subscribers.
 //! - Subjects of the server's own are never forwarded, in either direction.
-//!
-//! Known limits, which lie in the client library: the order of headers with different names is
-//! lost, and a message whose headers are not UTF-8 or hold a bare carriage return ends the
-//! connection.
 
 mod carriage;
+mod client;
 mod config;
 mod confirm;
 mod connect;
@@ -23,14 +20,12 @@ mod link;
 mod lint;
 mod mapping;
 mod outbound;
-mod probe;
 mod request;
 #[cfg(feature = "testing")]
 mod round_trip;
 
-use std::{str::FromStr, sync::Arc};
+use std::sync::Arc;
 
-use async_nats::{Client, ServerAddr};
 use async_trait::async_trait;
 use transload_adapter::{
     Adapter, ConnectError, Context, Endpoints, Lint, ReplyPath, SendError, SourceCapabilities,
@@ -47,11 +42,7 @@ pub use self::{
     },
     mapping::AddressMapping,
 };
-use self::{
-    link::Link,
-    outbound::NatsOutbound,
-    probe::{Probe, Proof},
-};
+use self::{client::ServerAddress, outbound::NatsOutbound};
 
 /// A client of a NATS server.
 #[derive(Debug)]
@@ -79,13 +70,10 @@ impl Adapter for NatsClient {
     }
 
     fn describe(config: &NatsConfig) -> String {
-        let servers =
-            config.url.list().iter().map(|url| match ServerAddr::from_str(url.expose()) {
-                Ok(address) => {
-                    format!("{}://{}:{}", address.scheme(), address.host(), address.port())
-                }
-                Err(_) => "an unreadable URL".to_owned(),
-            });
+        let servers = config.url.list().iter().map(|url| {
+            let address = url.expose().parse::<ServerAddress>();
+            address.map_or_else(|_| "an unreadable URL".to_owned(), |address| address.to_string())
+        });
         servers.collect::<Vec<_>>().join(", ")
     }
 
@@ -148,8 +136,9 @@ impl Adapter for NatsClient {
     ) -> Result<Endpoints<NatsTarget>, ConnectError> {
         let (client, link) = connect::connect(&config, &context).await?;
         let inbound = inbound::open(&config, &context, &client, &link).await?;
-        let probe = probe(&config, &context, &client, &link).await?;
-        let outbound = NatsOutbound::new(&client, &link, probe, &config, &context);
+        // By then the server has refused what it does not permit.
+        connect::settled(&config, &client, &link).await?;
+        let outbound = NatsOutbound::new(&client, &link, &config, &context);
         Ok(Endpoints {
             inbound,
             outbound: Some(Arc::new(outbound)),
@@ -159,29 +148,4 @@ impl Adapter for NatsClient {
             }),
         })
     }
-}
-
-/// Sets up the proof that the server has read what was published, if the server permits it. The
-/// first proof also tells that all subscriptions are in place.
-async fn probe(
-    config: &NatsConfig,
-    context: &Context,
-    client: &Client,
-    link: &Arc<Link>,
-) -> Result<Option<Probe>, ConnectError> {
-    let made = Probe::new(client.clone(), link, &context.tasks).await;
-    let probe = made.map_err(|error| ConnectError::Unreachable(error.into()))?;
-    let proof = probe.prove(config.connect_timeout.get()).await;
-    if proof == Proof::Lost || link.is_lost() {
-        return Err(ConnectError::Refused { reason: link.reason().to_string().into() });
-    }
-    if proof == Proof::Silent {
-        tracing::warn!(
-            adapter = %context.name,
-            "the NATS server does not let this client publish to its own inbox, so messages to \
-             core subjects are sent without a confirmation",
-        );
-        return Ok(None);
-    }
-    Ok(Some(probe))
 }

@@ -5,9 +5,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use async_nats::{Event, ServerError};
 use tokio_util::sync::CancellationToken;
-use transload_adapter::{BoxError, Event as Counted, Observer};
+use transload_adapter::{BoxError, Event, Observer};
 
 use crate::error::Loss;
 
@@ -19,6 +18,8 @@ const DENIED_MAX: usize = 1_024;
 pub(crate) struct Link {
     lost: CancellationToken,
     reason: Mutex<Option<String>>,
+    /// The last error that the server told of.
+    said: Mutex<Option<String>>,
     denied: Mutex<HashSet<String>>,
     observer: Arc<dyn Observer>,
 }
@@ -28,6 +29,7 @@ impl Link {
         Arc::new(Self {
             lost: CancellationToken::new(),
             reason: Mutex::default(),
+            said: Mutex::default(),
             denied: Mutex::default(),
             observer,
         })
@@ -35,7 +37,10 @@ impl Link {
 
     /// Declares the connection lost. The first reason counts.
     pub(crate) fn lose(&self, reason: impl Into<String>) {
-        lock(&self.reason).get_or_insert_with(|| reason.into());
+        lock(&self.reason).get_or_insert_with(|| match lock(&self.said).take() {
+            Some(said) => format!("{}: {said}", reason.into()),
+            None => reason.into(),
+        });
         self.lost.cancel();
     }
 
@@ -63,51 +68,31 @@ impl Link {
 
     /// Counts messages that were dropped at a bound.
     pub(crate) fn count_dropped(&self, by: u64) {
-        self.observer.count(Counted::MessageDropped, by);
+        self.observer.count(Event::MessageDropped, by);
     }
 
-    /// Takes note of what the client reports.
-    pub(crate) fn note(&self, event: &Event) {
-        match event {
-            Event::Disconnected | Event::Closed => self.lose("the server closed the connection"),
-            Event::SlowConsumer(_) => self.count_dropped(1),
-            Event::ServerError(error) => self.note_server_error(error),
-            Event::ClientError(error) => {
-                tracing::debug!(%error, "the NATS client reports an error");
-            }
-            Event::LameDuckMode => {
-                tracing::info!("the NATS server is about to shut down");
-            }
-            Event::Connected | Event::Draining => {}
-        }
-    }
-
-    fn note_server_error(&self, error: &ServerError) {
-        match error {
-            ServerError::AuthorizationViolation => self.lose("authorization violation"),
-            ServerError::SlowConsumer(_) => self.count_dropped(1),
-            ServerError::Other(text) => match violation(text) {
-                Some(Violation::Publish(subject)) => {
-                    tracing::warn!(subject, "the NATS server does not permit publishing here");
-                    let mut denied = lock(&self.denied);
-                    if denied.len() < DENIED_MAX {
-                        denied.insert(subject.to_owned());
-                    }
+    /// Takes note of an error that the server tells of.
+    ///
+    /// # Errors
+    ///
+    /// If nothing can be done with the connection any more.
+    pub(crate) fn note(&self, text: &str) -> Result<(), String> {
+        match violation(text) {
+            Some(Violation::Publish(subject)) => {
+                tracing::warn!(subject, "the NATS server does not permit publishing here");
+                let mut denied = lock(&self.denied);
+                if denied.len() < DENIED_MAX {
+                    denied.insert(subject.to_owned());
                 }
-                Some(Violation::Subscription) => self.lose(text),
-                None => tracing::warn!(error = text, "the NATS server reports an error"),
-            },
+            }
+            Some(Violation::Subscription) => return Err(text.to_owned()),
+            None => {
+                tracing::warn!(error = text, "the NATS server reports an error");
+                // Most of them are followed by the end of the connection, for which they are why.
+                *lock(&self.said) = Some(text.to_owned());
+            }
         }
-    }
-}
-
-/// Marks the link as lost when the client's event task ends, for whatever reason: the client drops
-/// its callback then, also after a panic in its connection task.
-pub(crate) struct Watch(pub(crate) Arc<Link>);
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.0.lose("the client has ended the connection");
+        Ok(())
     }
 }
 
@@ -136,34 +121,31 @@ mod tests {
 
     use super::*;
 
-    fn said(text: &str) -> Event {
-        Event::ServerError(ServerError::Other(text.into()))
+    fn link() -> Arc<Link> {
+        Link::new(Arc::new(NoObserver))
     }
 
     #[test]
     fn a_refused_publish_is_remembered_and_loses_nothing_else() {
-        let link = Link::new(Arc::new(NoObserver));
-        link.note(&said("Permissions Violation for Publish to \"a.b\""));
+        let link = link();
+        link.note("Permissions Violation for Publish to \"a.b\"").unwrap();
         assert!(link.is_denied("a.b") && !link.is_denied("a.c") && !link.is_lost());
     }
 
     #[test]
-    fn a_refused_subscription_and_an_end_lose_the_connection() {
-        for event in [
-            said("Permissions Violation for Subscription to \"a.>\""),
-            Event::Disconnected,
-            Event::Closed,
-        ] {
-            let link = Link::new(Arc::new(NoObserver));
-            link.note(&event);
-            assert!(link.is_lost(), "{event}");
-        }
+    fn a_refused_subscription_is_the_end() {
+        let text = "Permissions Violation for Subscription to \"a.>\"";
+        assert_eq!(link().note(text), Err(text.to_owned()));
     }
 
     #[test]
-    fn the_end_of_the_client_is_a_loss() {
-        let link = Link::new(Arc::new(NoObserver));
-        drop(Watch(Arc::clone(&link)));
-        assert!(link.is_lost());
+    fn the_first_reason_counts_with_what_the_server_said_before() {
+        let link = link();
+        link.note("Stale Connection").unwrap();
+        assert!(!link.is_lost());
+        link.lose("the broker has closed the connection");
+        link.lose("the connection has ended");
+        let reason = link.reason().to_string();
+        assert_eq!(reason, "the broker has closed the connection: Stale Connection");
     }
 }

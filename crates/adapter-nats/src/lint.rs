@@ -1,11 +1,9 @@
 //! Findings about the settings that the types cannot express.
 
-use std::str::FromStr;
-
-use async_nats::ServerAddr;
 use transload_adapter::Lint;
 
 use crate::{
+    client::ServerAddress,
     config::{ACK_WAIT_MIN, Consume, NatsConfig, NatsTarget},
     mapping::{check_subject, is_internal, overlaps, pattern_filters},
 };
@@ -99,19 +97,16 @@ fn urls(config: &NatsConfig, lints: &mut Vec<Lint>) {
     }
     for url in config.url.list() {
         // The text is not repeated, since it may hold a password.
-        let Ok(address) = ServerAddr::from_str(url.expose()) else {
-            lints.push(
-                Lint::error("url", "this is not the URL of a NATS server")
-                    .with_help("write it as nats://host:4222 or tls://host:4222"),
-            );
-            continue;
+        let address = match url.expose().parse::<ServerAddress>() {
+            Ok(address) => address,
+            Err(error) => {
+                lints.push(
+                    Lint::error("url", error.to_string())
+                        .with_help("write it as nats://host:4222 or tls://host:4222"),
+                );
+                continue;
+            }
         };
-        if address.is_websocket() {
-            lints.push(
-                Lint::error("url", "NATS over WebSocket is not supported")
-                    .with_help("write it as nats://host:4222 or tls://host:4222"),
-            );
-        }
         if address.password().is_some() {
             lints.push(
                 Lint::warning("url", "the URL holds a password")

@@ -3,84 +3,63 @@
 //! Invariants:
 //! - A message counts as confirmed when its stream has stored it, or, for a core subject, when the
 //!   server has read it.
-//! - Batches are handed to the client one after the other in the order in which `send` was first
-//!   polled; only then do they wait for their confirmations, side by side.
+//! - A batch is handed to the client as one, in the order in which `send` was first polled; only then
+//!   does it wait for its confirmations, side by side with others.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use async_nats::{Client, HeaderMap, Subject, client::traits::Publisher, message::OutboundMessage};
 use async_trait::async_trait;
-use tokio::{
-    sync::Mutex,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 use transload_adapter::{Context, Destination, Outbound, Replies, RequestError, SendError, Sent};
 use transload_envelope::{Envelope, Outgoing, Timestamp, Value};
 
 use crate::{
+    client::{Client, Frames, Reply},
     config::{NatsConfig, NatsTarget},
     confirm::{Answer, Confirmations, Expected},
     error::{self, Loss},
     inbound::REPLY_ATTRIBUTE,
     link::Link,
     mapping::{self, AddressMapping, SubjectError, check_subject, is_internal},
-    probe::{Probe, Proof},
     request::ReplyDesk,
 };
-
-/// How many subjects are remembered as permitted on one connection; each further one costs a second
-/// round trip per batch.
-const KNOWN_MAX: usize = 4_096;
 
 /// Publishes over one connection.
 pub(crate) struct NatsOutbound {
     client: Client,
     confirmations: Confirmations,
     link: Arc<Link>,
-    /// Absent where the server does not let us talk to ourselves.
-    probe: Option<Probe>,
     mapping: AddressMapping,
     confirm_timeout: Duration,
-    /// Subjects that the server has taken messages for.
-    known: std::sync::Mutex<HashSet<String>>,
     replies: ReplyDesk,
-    /// Held while a batch is handed over. A Tokio mutex lets waiters in by their order.
-    order: Mutex<()>,
-}
-
-/// A message that is ready to be handed to the client.
-struct Ready {
-    subject: Subject,
-    reply: Option<Subject>,
-    headers: HeaderMap,
 }
 
 impl NatsOutbound {
     pub(crate) fn new(
         client: &Client,
         link: &Arc<Link>,
-        probe: Option<Probe>,
         config: &NatsConfig,
         context: &Context,
     ) -> Self {
         Self {
             client: client.clone(),
-            confirmations: Confirmations::new(client, link, &context.tasks),
+            confirmations: Confirmations::new(client),
             link: Arc::clone(link),
-            probe,
             mapping: config.address_mapping,
             confirm_timeout: config.confirm_timeout.get(),
-            known: std::sync::Mutex::default(),
             replies: ReplyDesk::new(client, link, context, config.address_mapping),
-            order: Mutex::new(()),
         }
     }
 
-    fn prepare(&self, target: &NatsTarget, message: &Outgoing) -> Result<Ready, SendError> {
+    /// Adds a message to what is to be written, and returns its subject. An answer that is asked for
+    /// takes the place of the message's own reply subject.
+    fn put(
+        &self,
+        target: &NatsTarget,
+        message: &Outgoing,
+        answer: Option<Reply<'_>>,
+        frames: &mut Frames,
+    ) -> Result<String, SendError> {
         let subject = subject(target, message, self.mapping)
             .map_err(|error| SendError::Rejected { reason: error.to_string().into() })?;
         if self.link.is_denied(&subject) {
@@ -92,8 +71,30 @@ impl NatsOutbound {
             stream: target.stream.as_deref(),
             mapping: self.mapping,
         };
-        let (headers, reply) = mapping::outgoing(&message.envelope, how, Timestamp::now());
-        Ok(Ready { subject: subject.into(), reply, headers })
+        let own = mapping::outgoing(&message.envelope, how, Timestamp::now(), frames.headers());
+        let own = own.as_deref().map_or(Reply::Nowhere, Reply::To);
+        self.put_with_headers(&subject, answer.unwrap_or(own), &message.envelope, frames)?;
+        Ok(subject)
+    }
+
+    /// Adds a message whose headers are there.
+    fn put_with_headers(
+        &self,
+        subject: &str,
+        reply: Reply<'_>,
+        envelope: &Envelope,
+        frames: &mut Frames,
+    ) -> Result<(), SendError> {
+        let bytes = frames.header_bytes() + envelope.payload.len();
+        let most = self.client.message_bytes_max();
+        if bytes > most {
+            let reason = format!(
+                "the message has {bytes} bytes with its headers, and the server takes {most}"
+            );
+            return Err(SendError::Rejected { reason: reason.into() });
+        }
+        frames.publish(subject, reply, &envelope.payload);
+        Ok(())
     }
 
     async fn send_core(
@@ -101,30 +102,28 @@ impl NatsOutbound {
         target: &NatsTarget,
         batch: &[Outgoing],
     ) -> Vec<Result<Sent, SendError>> {
-        let mut results = Vec::with_capacity(batch.len());
-        let order = self.order.lock().await;
-        for message in batch {
-            results.push(self.publish(target, message, None).await);
+        let mut frames = Frames::default();
+        let put = |message| self.put(target, message, None, &mut frames);
+        let subjects: Vec<_> = batch.iter().map(put).collect();
+        if frames.is_empty() {
+            return subjects.into_iter().map(|put| put.map(|_| Sent::Confirmed)).collect();
         }
-        drop(order);
-        if results.iter().all(Result::is_err) {
-            return results.into_iter().map(|result| result.map(|_| Sent::Unconfirmed)).collect();
-        }
-        let proof = match &self.probe {
-            Some(probe) => Some(self.prove(probe, &results).await),
-            None => None,
+        let proof = async {
+            let read = self.client.prove(frames).await.ok()?;
+            read.await.ok()
         };
-        let verdict = |result: Result<Subject, SendError>| match (result?, proof) {
+        let proof = timeout(self.confirm_timeout, proof).await.map_err(drop);
+        let verdict = |subject: Result<String, SendError>| match (subject?, proof) {
+            // What the server says of a message comes before it says that it has read it.
             (subject, _) if self.link.is_denied(&subject) => Err(denied(&subject)),
-            (_, Some(Proof::Read)) => Ok(Sent::Confirmed),
-            (_, None) => Ok(Sent::Unconfirmed),
-            (_, Some(Proof::Lost)) => Err(SendError::Disconnected(self.link.reason())),
-            (_, Some(Proof::Silent)) => Err(SendError::Busy {
+            (_, Ok(Some(()))) => Ok(Sent::Confirmed),
+            (_, Ok(None)) => Err(SendError::Disconnected(self.link.reason())),
+            (_, Err(())) => Err(SendError::Busy {
                 after: None,
                 reason: "the server has not read the messages in time".into(),
             }),
         };
-        results.into_iter().map(verdict).collect()
+        subjects.into_iter().map(verdict).collect()
     }
 
     /// The subject that a request asks its answer to be sent to.
@@ -144,124 +143,60 @@ impl NatsOutbound {
         if self.link.is_denied(&subject) { Err(denied(&subject)) } else { Ok(subject) }
     }
 
-    /// Hands a message to the client. A stream's answer takes the place of the reply subject.
-    async fn publish(
-        &self,
-        target: &NatsTarget,
-        message: &Outgoing,
-        answer: Option<Subject>,
-    ) -> Result<Subject, SendError> {
-        let ready = self.prepare(target, message)?;
-        let subject = ready.subject.clone();
-        let message = OutboundMessage {
-            subject: ready.subject,
-            reply: answer.or(ready.reply),
-            payload: message.envelope.payload.clone(),
-            headers: Some(ready.headers),
-        };
-        self.client.publish_message(message).await.map_err(error::publish)?;
-        Ok(subject)
-    }
-
-    /// Proves that the server has read what was published.
-    ///
-    /// That the server does not permit a subject comes before the answer, but by way of the
-    /// client's event task, which may run later. So subjects that are new on this connection are
-    /// proved twice: the second answer comes a round trip after the refusal of the first.
-    async fn prove(&self, probe: &Probe, results: &[Result<Subject, SendError>]) -> Proof {
-        let once = || async {
-            tokio::select! {
-                proof = probe.prove(self.confirm_timeout) => proof,
-                () = self.link.lost() => Proof::Lost,
-            }
-        };
-        let proof = once().await;
-        if proof != Proof::Read || self.all_known(results) {
-            return proof;
-        }
-        let proof = once().await;
-        if proof == Proof::Read {
-            self.remember(results);
-        }
-        proof
-    }
-
-    fn all_known(&self, results: &[Result<Subject, SendError>]) -> bool {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        results.iter().flatten().all(|subject| known.contains(subject.as_str()))
-    }
-
-    fn remember(&self, results: &[Result<Subject, SendError>]) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        for subject in results.iter().flatten() {
-            if known.len() < KNOWN_MAX && !self.link.is_denied(subject) {
-                known.insert(subject.to_string());
-            }
-        }
-    }
-
     /// Publishes to streams. All of a batch wait together for at most the time-out.
     async fn send_stream(
         &self,
         target: &NatsTarget,
         batch: &[Outgoing],
     ) -> Vec<Result<Sent, SendError>> {
-        let order = self.order.lock().await;
         let expected = match self.confirmations.expect(batch.len()).await {
             Ok(expected) => expected,
-            Err(why) => return batch.iter().map(|_| Err(why.error())).collect(),
+            Err(why) => return batch.iter().map(|_| Err(why.error(&self.link))).collect(),
         };
-        let mut published = Vec::with_capacity(batch.len());
-        let publish = self.publish_stream(target, batch, &expected, &mut published);
-        let in_time = timeout(self.confirm_timeout, publish).await.is_ok();
-        drop(order);
-        if !in_time {
-            // The rest could not even be handed to the client.
-            for place in published.len()..batch.len() {
-                expected.without(place);
-                let reason = "the connection takes no messages".into();
-                published.push(Err(SendError::Busy { after: None, reason }));
-            }
-        }
+        let mut frames = Frames::default();
+        let published = self.put_all(target, batch, &expected, &mut frames);
         let give_up = async {
             tokio::select! {
                 () = sleep(self.confirm_timeout) => {}
                 () = self.link.lost() => {}
             }
         };
-        let answers = expected.answers(give_up).await.into_iter();
+        // A connection that has ended is lost, which ends the wait.
+        let write = async { drop(self.client.write(frames).await) };
+        let answers = expected.answers(write, give_up).await.into_iter();
         let answers = answers.chain(std::iter::repeat_with(|| None));
         settle_missing_streams(published.into_iter().zip(answers).map(|(published, answer)| {
             published.map_err(Refused::By).and_then(|subject| self.stored(&subject, answer))
         }))
     }
 
-    /// Hands a batch to the client, in order.
-    async fn publish_stream(
+    /// Adds a batch to what is to be written, in order.
+    fn put_all(
         &self,
         target: &NatsTarget,
         batch: &[Outgoing],
         expected: &Expected,
-        published: &mut Vec<Result<Subject, SendError>>,
-    ) {
-        for (place, message) in batch.iter().enumerate() {
-            let one = self.publish(target, message, Some(expected.reply(place))).await;
+        frames: &mut Frames,
+    ) -> Vec<Result<String, SendError>> {
+        let put = |(place, message)| {
+            let one = self.put(target, message, Some(expected.reply(place)), frames);
             if one.is_err() {
                 expected.without(place);
             }
-            published.push(one);
-        }
+            one
+        };
+        batch.iter().enumerate().map(put).collect()
     }
 
     /// What became of a message by the answer of its stream.
-    fn stored(&self, subject: &Subject, answer: Option<Answer>) -> Result<Sent, Refused> {
+    fn stored(&self, subject: &str, answer: Option<Answer>) -> Result<Sent, Refused> {
         match answer {
             Some(Answer::Stored) => Ok(Sent::Confirmed),
             _ if self.link.is_lost() => {
                 Err(Refused::By(SendError::Disconnected(self.link.reason())))
             }
             _ if self.link.is_denied(subject) => Err(Refused::By(denied(subject))),
-            Some(Answer::NoStream) => Err(Refused::NoStream(subject.clone())),
+            Some(Answer::NoStream) => Err(Refused::NoStream(subject.to_owned())),
             Some(Answer::Refused(refusal)) => Err(Refused::By(error::stream_refusal(&refusal))),
             Some(Answer::Unreadable) => {
                 let reason = "the answer of the stream cannot be read";
@@ -279,7 +214,7 @@ impl NatsOutbound {
 #[derive(Debug)]
 enum Refused {
     /// No stream takes messages with this subject.
-    NoStream(Subject),
+    NoStream(String),
     /// Something that concerns this message alone, or the whole server.
     By(SendError),
 }
@@ -304,17 +239,11 @@ impl Outbound<NatsTarget> for NatsOutbound {
         message: &Outgoing,
         replies: &Replies,
     ) -> Result<(), RequestError> {
-        let ready = self.prepare(to.target, message)?;
         let (reply, waiting) = self.replies.wait(replies).await?;
-        let subject = ready.subject.clone();
-        let message = OutboundMessage {
-            subject: ready.subject,
-            reply: Some(reply),
-            payload: message.envelope.payload.clone(),
-            headers: Some(ready.headers),
-        };
-        let sent = self.client.publish_message(message).await.map_err(error::publish);
-        sent.map_err(RequestError::from)?;
+        let mut frames = Frames::default();
+        let subject = self.put(to.target, message, Some(Reply::To(&reply)), &mut frames)?;
+        let gone = |_| RequestError::Disconnected(self.link.reason());
+        self.client.write(frames).await.map_err(gone)?;
         tokio::select! {
             () = self.link.lost() => Err(RequestError::Disconnected(self.link.reason())),
             () = waiting.until_nobody() => {
@@ -327,26 +256,26 @@ impl Outbound<NatsTarget> for NatsOutbound {
     async fn answer(&self, request: &Envelope, answer: &Envelope) -> Result<Sent, SendError> {
         let subject = self.reply_subject(request)?;
         let how = mapping::Outbound { mapping: self.mapping, ..mapping::Outbound::default() };
-        let (mut headers, _) = mapping::outgoing(answer, how, Timestamp::now());
-        mapping::write_service_error(&answer.headers, &mut headers);
-        let message = OutboundMessage {
-            subject: subject.into(),
-            reply: None,
-            payload: answer.payload.clone(),
-            headers: Some(headers),
-        };
-        self.client.publish_message(message).await.map_err(error::publish)?;
+        let mut frames = Frames::default();
+        let headers = frames.headers();
+        mapping::outgoing(answer, how, Timestamp::now(), headers);
+        mapping::write_service_error(&answer.headers, headers);
+        self.put_with_headers(&subject, Reply::Nowhere, answer, &mut frames)?;
+        let gone = |_| SendError::Disconnected(self.link.reason());
+        self.client.write(frames).await.map_err(gone)?;
         // Whether anybody still listens is not told.
         Ok(Sent::Unconfirmed)
     }
 
     async fn close(&self) {
-        let order = self.order.lock().await;
-        let flush = self.client.flush();
-        if timeout(self.confirm_timeout, flush).await.is_err() {
+        let read = async {
+            if let Ok(read) = self.client.prove(Frames::default()).await {
+                drop(read.await);
+            }
+        };
+        if timeout(self.confirm_timeout, read).await.is_err() {
             tracing::debug!("the connection to NATS closes with unsent bytes");
         }
-        drop(order);
     }
 }
 

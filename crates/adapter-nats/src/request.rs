@@ -7,17 +7,13 @@
 
 use std::sync::Arc;
 
-use async_nats::{Client, Message, StatusCode, Subject};
-use futures_util::StreamExt;
+use bytes::Bytes;
 use tokio::sync::OnceCell;
-use tokio_util::{
-    sync::{CancellationToken, DropGuard},
-    task::TaskTracker,
-};
 use transload_adapter::{Context, Observer, Replies, RequestError, Waiters, Waiting};
 use transload_envelope::{Envelope, Origin, Text, Timestamp};
 
 use crate::{
+    client::{Client, Message, NO_RESPONDERS, Sink},
     link::Link,
     mapping::{self, AddressMapping},
 };
@@ -26,7 +22,6 @@ use crate::{
 pub(crate) struct ReplyDesk {
     client: Client,
     link: Arc<Link>,
-    tasks: TaskTracker,
     observer: Arc<dyn Observer>,
     name: Text,
     mapping: AddressMapping,
@@ -35,10 +30,8 @@ pub(crate) struct ReplyDesk {
 }
 
 struct Open {
-    inbox: Text,
+    inbox: String,
     waiters: Arc<Waiters>,
-    /// Ends the task that reads; the subscription would keep the connection open.
-    _reading: DropGuard,
 }
 
 impl ReplyDesk {
@@ -51,7 +44,6 @@ impl ReplyDesk {
         Self {
             client: client.clone(),
             link: Arc::clone(link),
-            tasks: context.tasks.clone(),
             observer: Arc::clone(&context.observer),
             name: context.name.clone(),
             mapping,
@@ -60,56 +52,54 @@ impl ReplyDesk {
     }
 
     /// Registers a waiter, and tells the subject that is to be replied to.
-    pub(crate) async fn wait(&self, replies: &Replies) -> Result<(Subject, Waiting), RequestError> {
-        let Open { inbox, waiters, .. } = self.open.get_or_try_init(|| self.subscribe()).await?;
+    pub(crate) async fn wait(&self, replies: &Replies) -> Result<(String, Waiting), RequestError> {
+        let Open { inbox, waiters } = self.open.get_or_try_init(|| self.subscribe()).await?;
         let token = Waiters::token();
-        let subject = Subject::from(format!("{inbox}.{token}"));
+        let subject = format!("{inbox}.{token}");
         Ok((subject, waiters.wait(token, replies)))
     }
 
     async fn subscribe(&self) -> Result<Open, RequestError> {
-        let inbox = Text::from(self.client.new_inbox());
-        let mut replies = self
-            .client
-            .subscribe(format!("{inbox}.*"))
-            .await
-            .map_err(|error| RequestError::Disconnected(error.into()))?;
+        let inbox = self.client.new_inbox();
         let waiters = Waiters::new(Arc::clone(&self.observer));
-        let over = CancellationToken::new();
-        let reading = over.clone().drop_guard();
-        let open = Open { inbox, waiters: Arc::clone(&waiters), _reading: reading };
-        let (link, name, mapping) = (Arc::clone(&self.link), self.name.clone(), self.mapping);
-        self.tasks.spawn(async move {
-            loop {
-                let message = tokio::select! {
-                    message = replies.next() => message,
-                    () = link.lost() => return,
-                    () = over.cancelled() => return,
-                };
-                let Some(message) = message else { return };
-                take(&waiters, &name, mapping, message);
-            }
+        let sink = Box::new(RepliesIn {
+            waiters: Arc::clone(&waiters),
+            name: self.name.clone(),
+            mapping: self.mapping,
         });
-        Ok(open)
+        let subscribed = self.client.subscribe(&format!("{inbox}.*"), None, sink).await;
+        subscribed.map_err(|_| RequestError::Disconnected(self.link.reason()))?;
+        Ok(Open { inbox, waiters })
     }
 }
 
-fn take(waiters: &Waiters, name: &Text, mapping: AddressMapping, message: Message) {
-    let token = message.subject.rsplit('.').next().unwrap_or_default().to_owned();
-    if message.status == Some(StatusCode::NO_RESPONDERS) {
-        waiters.nobody(&token);
-    } else {
-        waiters.reply(&token, reply(name, mapping, message));
+struct RepliesIn {
+    waiters: Arc<Waiters>,
+    name: Text,
+    mapping: AddressMapping,
+}
+
+impl Sink for RepliesIn {
+    fn take(&mut self, message: Message<'_>) {
+        let token = message.last_token();
+        if message.status().is_some_and(|(code, _)| code == NO_RESPONDERS) {
+            self.waiters.nobody(token);
+        } else {
+            self.waiters.reply(token, self.reply(&message));
+        }
     }
 }
 
-fn reply(name: &Text, mapping: AddressMapping, message: Message) -> Envelope {
-    let mut incoming = mapping::incoming(message.headers.as_ref(), Timestamp::now());
-    mapping::read_service_error(&mut incoming.headers);
-    let origin = Origin::new(name.clone(), "nats", mapping.address(&message.subject));
-    let mut envelope = Envelope::identified(incoming.id, origin, message.payload)
-        .with_properties(incoming.properties);
-    envelope.headers = incoming.headers;
-    envelope.hops = incoming.hops;
-    envelope
+impl RepliesIn {
+    fn reply(&self, message: &Message<'_>) -> Envelope {
+        let mut incoming = mapping::incoming(message.headers, Timestamp::now());
+        mapping::read_service_error(&mut incoming.headers);
+        let origin = Origin::new(self.name.clone(), "nats", self.mapping.address(&message.subject));
+        let payload = Bytes::copy_from_slice(message.payload);
+        let mut envelope =
+            Envelope::identified(incoming.id, origin, payload).with_properties(incoming.properties);
+        envelope.headers = incoming.headers;
+        envelope.hops = incoming.hops;
+        envelope
+    }
 }

@@ -1,10 +1,21 @@
 //! Bytes from and to one peer, for protocols whose connections are our own.
 
-use std::{collections::VecDeque, fmt, future::poll_fn, io, io::IoSlice, pin::Pin, task::Poll};
+mod io;
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    future::poll_fn,
+    io::{ErrorKind, IoSlice, Result},
+    pin::Pin,
+    task::Poll,
+};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::{poll_read_buf, poll_write_buf};
+
+pub use self::io::Io;
 
 /// Payloads below this are copied behind their header; larger ones are written where they lie, and
 /// shared by all to whom they go.
@@ -53,7 +64,7 @@ impl Wire {
         &mut self,
         output: &mut Output,
         mut input: Option<&mut BytesMut>,
-    ) -> io::Result<Progress> {
+    ) -> Result<Progress> {
         poll_fn(|cx| {
             let before = output.written();
             if let Poll::Ready(Err(error)) = self.poll_write(cx, output) {
@@ -74,10 +85,10 @@ impl Wire {
         &mut self,
         cx: &mut std::task::Context<'_>,
         output: &mut Output,
-    ) -> Poll<io::Result<()>> {
+    ) -> Poll<Result<()>> {
         while !output.is_empty() {
             match poll_write_buf(Pin::new(&mut self.stream), cx, output) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(_)) => self.unflushed = true,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return Poll::Pending,
@@ -97,8 +108,13 @@ impl Wire {
     /// # Errors
     ///
     /// Those of the stream.
-    pub async fn flush(&mut self, output: &mut Output) -> io::Result<()> {
+    pub async fn flush(&mut self, output: &mut Output) -> Result<()> {
         poll_fn(|cx| self.poll_write(cx, output)).await
+    }
+
+    /// The stream itself.
+    pub fn into_stream(self) -> Box<dyn Stream> {
+        self.stream
     }
 
     /// Writes everything that is to be written, and closes.
@@ -106,7 +122,7 @@ impl Wire {
     /// # Errors
     ///
     /// Those of the stream.
-    pub async fn close(&mut self, output: &mut Output) -> io::Result<()> {
+    pub async fn close(&mut self, output: &mut Output) -> Result<()> {
         self.flush(output).await?;
         poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await
     }

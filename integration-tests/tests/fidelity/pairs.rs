@@ -8,7 +8,7 @@ use crate::{
     messages::{event, message},
     protocol::{
         ALL,
-        Protocol::{self, Amqp, Http, Mqtt5},
+        Protocol::{self, Amqp, Http},
     },
 };
 
@@ -28,8 +28,8 @@ fn headers(envelope: &Envelope, way: [Protocol; 2]) -> Vec<(String, String)> {
         };
         headers.push((name, in_words(&header.value)));
     }
-    // Only MQTT keeps the order of different names.
-    if way.iter().any(|protocol| *protocol != Mqtt5) {
+    // A table of AMQP and the fields of HTTP have no order among different names.
+    if way.iter().any(|protocol| matches!(protocol, Amqp | Http)) {
         headers.sort_by(|one, other| one.0.cmp(&other.0));
     }
     headers

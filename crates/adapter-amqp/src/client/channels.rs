@@ -21,7 +21,7 @@ use amq_protocol::protocol::{
 };
 use bytes::Bytes;
 use tokio::sync::oneshot;
-use transload_adapter::Occupied;
+use transload_adapter::{Occupied, wire::Output};
 
 use super::{
     arrivals::{Arrival, Arrivals, Delivery},
@@ -29,7 +29,6 @@ use super::{
     encode::Frames,
     error::{Error, Result},
     input::{Deliver, Header, OnChannel, method_frame},
-    io::Output,
     window::{Answer, Answers, Returned, Window},
 };
 

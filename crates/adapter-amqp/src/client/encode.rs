@@ -2,10 +2,10 @@
 
 use amq_protocol::protocol::constants::{FRAME_BODY, FRAME_END, FRAME_HEADER, FRAME_METHOD};
 use bytes::{BufMut as _, Bytes, BytesMut};
+use transload_adapter::wire::Output;
 
 use super::{
     input::{BASIC, OVERHEAD},
-    io::Output,
     properties::{BasicProperties, put_text},
     table::put_counted,
 };

@@ -10,11 +10,11 @@ use amq_protocol::{
     types::{AMQPValue, FieldTable, LongString},
     uri::AMQPUri,
 };
+use transload_adapter::wire::Io;
 
 use super::{
     error::{Error, Result},
     input::{Frame, frame_bytes, method_frame, next_frame},
-    io::Io,
 };
 
 /// The largest frame before another size is agreed upon: RabbitMQ's list of what it can do is

@@ -18,7 +18,6 @@ mod content;
 mod encode;
 mod error;
 mod input;
-mod io;
 mod login;
 mod properties;
 mod table;
@@ -41,12 +40,14 @@ use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
 };
-use transload_adapter::ConnectError;
+use transload_adapter::{
+    ConnectError,
+    wire::{Io, Stream},
+};
 
 use self::{
     arrivals::Arrivals,
     channels::{Channels, Opened, Reply},
-    io::{Io, Stream},
     task::Task,
 };
 pub(crate) use self::{

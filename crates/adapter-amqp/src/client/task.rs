@@ -14,13 +14,13 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval_at, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use transload_adapter::wire::{Io, Progress};
 
 use super::{
     Command,
     channels::Channels,
     error::{Error, Result},
     input::{Frame, frame_bytes, method_frame, next_frame},
-    io::{Io, Progress},
     login::{self, Terms},
 };
 use crate::connect::{CLOSE_TIMEOUT, LinkState, Teller};

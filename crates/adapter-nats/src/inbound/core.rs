@@ -1,26 +1,20 @@
 //! Core subscriptions.
 //!
-//! A task reads them all the time, whatever the gateway does, so that the only bound at which a
-//! message can be dropped is the adapter's own, where each one is counted.
+//! The connection's task hands over what comes in at once, whatever the gateway does, so that the
+//! only bound at which a message can be dropped is the adapter's own, where each one is counted.
 
-use std::{
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::{Context as TaskContext, Poll},
-};
+use std::sync::Arc;
 
-use async_nats::{Message, Subscriber};
-use futures_util::{Stream, StreamExt, stream::SelectAll};
+use bytes::Bytes;
 use tokio::sync::mpsc;
-use transload_adapter::{ConnectError, Context, Tag, detached};
+use transload_adapter::{ConnectError, Context, Tag};
 use transload_envelope::{Envelope, Origin, Text, Timestamp};
 
-use super::{Arrival, REPLY_ATTRIBUTE, Shared};
+use super::{Arrival, CORE_PLACE, REPLY_ATTRIBUTE, Shared, room::Room};
 use crate::{
+    client::{Message, Sink},
     config::NatsConfig,
+    link::Link,
     mapping::{self, AddressMapping, covers, is_internal, pattern_filters},
 };
 
@@ -72,147 +66,110 @@ pub(super) fn wanted(config: &NatsConfig, context: &Context) -> Vec<Wanted> {
     kept
 }
 
-/// Reads all core subscriptions of one connection.
-pub(super) struct Pump {
+/// Subscribes, and ends the subscriptions when the adapter is to stop.
+pub(super) async fn open(
+    shared: &Shared,
     subscriptions: Vec<Wanted>,
-    messages: SelectAll<Numbered>,
+    queue: mpsc::Sender<Arrival>,
+    room: &Arc<Room>,
+) -> Result<(), ConnectError> {
+    let subscriptions: Arc<[Wanted]> = subscriptions.into();
+    let mut numbers = Vec::with_capacity(subscriptions.len());
+    for (place, wanted) in subscriptions.iter().enumerate() {
+        let sink = Box::new(CoreSink {
+            place,
+            subscriptions: Arc::clone(&subscriptions),
+            config: Arc::clone(&shared.config),
+            name: shared.context.name.clone(),
+            link: Arc::clone(&shared.link),
+            queue: queue.clone(),
+            room: Arc::clone(room),
+        });
+        let group = wanted.queue_group.as_deref();
+        let number = shared.client.subscribe(&wanted.subject, group, sink).await;
+        numbers.push(number.map_err(|_| shared.lost())?);
+    }
+    let shared = shared.clone();
+    shared.context.tasks.clone().spawn(async move {
+        tokio::select! {
+            () = shared.context.stop.cancelled() => {}
+            () = shared.link.lost() => return,
+        }
+        // What the server has sent already still comes before the subscriptions end.
+        if let Ok(drained) = shared.client.drain(numbers).await {
+            drop(drained.await);
+        }
+    });
+    Ok(())
 }
 
-struct Numbered {
-    number: usize,
-    subscriber: Subscriber,
+/// Takes what comes in on one subscription.
+struct CoreSink {
+    /// Which of the subscriptions this is.
+    place: usize,
+    subscriptions: Arc<[Wanted]>,
+    config: Arc<NatsConfig>,
+    name: Text,
+    link: Arc<Link>,
+    queue: mpsc::Sender<Arrival>,
+    room: Arc<Room>,
 }
 
-impl Stream for Numbered {
-    type Item = (usize, Message);
-
-    fn poll_next(mut self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
-        let number = self.number;
-        self.subscriber.poll_next_unpin(task).map(|one| one.map(|message| (number, message)))
-    }
-}
-
-impl Pump {
-    /// Subscribes.
-    pub(super) async fn new(
-        shared: &Shared,
-        subscriptions: Vec<Wanted>,
-    ) -> Result<Self, ConnectError> {
-        let mut messages = SelectAll::new();
-        for (number, wanted) in subscriptions.iter().enumerate() {
-            let client = &shared.client;
-            let subject = wanted.subject.clone();
-            let subscriber = match wanted.queue_group.clone() {
-                Some(group) => client.queue_subscribe(subject, group).await,
-                None => client.subscribe(subject).await,
-            };
-            let subscriber = subscriber.map_err(|error| ConnectError::Refused {
-                reason: format!("cannot subscribe to {}: {error}", wanted.subject).into(),
-            })?;
-            messages.push(Numbered { number, subscriber });
-        }
-        Ok(Self { subscriptions, messages })
-    }
-
-    /// Reads until the adapter is to stop or the connection is lost.
-    pub(super) async fn run(
-        mut self,
-        shared: Shared,
-        queue: mpsc::Sender<Arrival>,
-        waiting: Arc<AtomicUsize>,
-    ) {
-        if self.subscriptions.is_empty() {
-            return;
-        }
-        let mut stopping = false;
-        loop {
-            tokio::select! {
-                next = self.messages.next() => match next {
-                    Some((number, message)) => {
-                        self.take(number, message, &shared, &queue, &waiting);
-                    }
-                    None => break,
-                },
-                () = shared.context.stop.cancelled(), if !stopping => {
-                    stopping = true;
-                    // What the server has sent already still comes before the subscriptions end.
-                    for one in &mut self.messages {
-                        if one.subscriber.drain().await.is_err() {
-                            return;
-                        }
-                    }
-                }
-                () = queue.closed() => return,
-            }
-        }
-        if !stopping {
-            shared.link.lose("the client has ended the subscriptions");
-        }
-    }
-
-    fn take(
-        &self,
-        number: usize,
-        message: Message,
-        shared: &Shared,
-        queue: &mpsc::Sender<Arrival>,
-        waiting: &AtomicUsize,
-    ) {
-        if is_internal(&message.subject, shared.config.inbox_prefix.as_deref())
-            || self.comes_twice(number, &message.subject)
+impl Sink for CoreSink {
+    fn take(&mut self, message: Message<'_>) {
+        if is_internal(&message.subject, self.config.inbox_prefix.as_deref())
+            || self.comes_twice(&message.subject)
         {
             return;
         }
-        let name = &shared.context.name;
-        let mapping = shared.config.address_mapping;
-        let envelope = envelope(name, mapping, message, Timestamp::now());
-        let size = envelope.size();
-        let before = waiting.fetch_add(size, Ordering::Relaxed);
-        let fits = before.saturating_add(size) <= shared.config.buffer_bytes.as_usize();
-        if !fits || queue.try_send(Arrival { tag: CORE, envelope, _room: None }).is_err() {
-            waiting.fetch_sub(size, Ordering::Relaxed);
-            shared.link.count_dropped(1);
+        let envelope =
+            envelope(&self.name, self.config.address_mapping, &message, Timestamp::now());
+        let bytes = envelope.size();
+        let fits = self.room.bytes().saturating_add(bytes) <= self.config.buffer_bytes.as_usize();
+        let arrival = Arrival { tag: CORE, envelope, bytes, place: CORE_PLACE };
+        self.room.enter(bytes);
+        if !fits || self.queue.try_send(arrival).is_err() {
+            self.room.leave(bytes);
+            self.link.count_dropped(1);
         }
     }
+}
 
+impl CoreSink {
     /// Whether another subscription gets its own copy of the message, and is the one to keep it.
     ///
     /// Within one queue group the server itself delivers one copy, and different groups are
     /// different receivers by intention.
-    fn comes_twice(&self, number: usize, subject: &str) -> bool {
+    fn comes_twice(&self, subject: &str) -> bool {
         let alone = |wanted: &Wanted| wanted.queue_group.is_none();
-        self.subscriptions.get(number).is_some_and(alone)
+        self.subscriptions.get(self.place).is_some_and(alone)
             && self
                 .subscriptions
                 .iter()
-                .take(number)
+                .take(self.place)
                 .any(|other| alone(other) && mapping::matches(&other.subject, subject))
     }
-}
-
-/// Takes a message that has left the queue out of the count of bytes.
-pub(super) fn left(waiting: &AtomicUsize, arrival: &Arrival) {
-    waiting.fetch_sub(arrival.envelope.size(), Ordering::Relaxed);
 }
 
 /// The envelope of a core message that came in by the adapter of this name.
 pub(crate) fn envelope(
     adapter: &Text,
     mapping: AddressMapping,
-    message: Message,
+    message: &Message<'_>,
     now: Timestamp,
 ) -> Envelope {
-    let mut incoming = mapping::incoming(message.headers.as_ref(), now);
+    let mut incoming = mapping::incoming(message.headers, now);
     if let Some(reply) = &message.reply {
         incoming.properties.reply_to = mapping::reply_address(mapping, reply);
     }
     let mut origin = Origin::new(adapter.clone(), "nats", mapping.address(&message.subject))
-        .with("subject", Text::from(message.subject.as_str()));
+        .with("subject", Text::from(&*message.subject));
     if let Some(reply) = message.reply.as_ref().filter(|_| incoming.properties.reply_to.is_some()) {
-        origin = origin.with(REPLY_ATTRIBUTE, Text::from(reply.as_str()));
+        origin = origin.with(REPLY_ATTRIBUTE, Text::from(&**reply));
     }
-    let mut envelope = Envelope::identified(incoming.id, origin, detached(message.payload))
-        .with_properties(incoming.properties);
+    let mut envelope =
+        Envelope::identified(incoming.id, origin, Bytes::copy_from_slice(message.payload))
+            .with_properties(incoming.properties);
     envelope.headers = incoming.headers;
     envelope.hops = incoming.hops;
     envelope

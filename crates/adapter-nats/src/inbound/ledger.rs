@@ -1,18 +1,17 @@
 //! What is held of streams, and how it is settled.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use async_nats::{Subject, jetstream::AckKind};
-use bytes::Bytes;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use transload_adapter::{Settled, Settlement, SettlementQueue, Tag};
 
 use super::Shared;
-use crate::config::ACK_WAIT_MIN;
+use crate::{client::Frames, config::ACK_WAIT_MIN};
 
 /// How many settlements are applied before the next look at the clock.
 const RUN_MAX: usize = 256;
@@ -33,7 +32,7 @@ struct Book {
 #[derive(Debug)]
 struct Held {
     /// Where acknowledgements of this message go.
-    reply: Subject,
+    reply: Box<str>,
     /// How long the server waits for one.
     ack_wait: Duration,
     /// When the server is next to be told that the message is still being worked on.
@@ -42,21 +41,21 @@ struct Held {
 
 impl Ledger {
     /// Enters a message, before anybody can settle it.
-    pub(super) fn enter(&self, reply: Subject, ack_wait: Duration) -> Tag {
+    pub(super) fn enter(&self, reply: &str, ack_wait: Duration) -> Tag {
         let progress_at = Instant::now() + progress_every(ack_wait);
         let mut book = self.lock();
         book.last += 1;
         let tag = Tag(book.last);
-        book.held.insert(tag, Held { reply, ack_wait, progress_at });
+        book.held.insert(tag, Held { reply: reply.into(), ack_wait, progress_at });
         tag
     }
 
-    fn leave(&self, tag: Tag) -> Option<Held> {
-        self.lock().held.remove(&tag)
+    pub(super) fn leave(&self, tag: Tag) -> Option<Box<str>> {
+        Some(self.lock().held.remove(&tag)?.reply)
     }
 
     /// The messages whose time runs out, which are given new time.
-    fn due(&self, now: Instant) -> Vec<Subject> {
+    fn due(&self, now: Instant) -> Vec<Box<str>> {
         let mut book = self.lock();
         let due = book.held.values_mut().filter(|held| held.progress_at <= now);
         due.map(|held| {
@@ -96,38 +95,34 @@ pub(super) async fn settle(shared: Shared, mut settlements: SettlementQueue) {
             return;
         }
     }
-    // The client drops what is in its buffers when the last handle to it goes.
-    drop(shared.client.flush().await);
 }
 
 async fn apply(shared: &Shared, run: &mut Vec<Settled>) -> bool {
+    let mut frames = Frames::default();
     for settled in run.drain(..) {
-        let Some(held) = shared.ledger.leave(settled.tag) else { continue };
-        let answer = Bytes::from(answer(&settled.settlement));
-        if shared.client.publish(held.reply, answer).await.is_err() {
-            return false;
+        if let Some(reply) = shared.ledger.leave(settled.tag) {
+            frames.answer(&reply, answer(&settled.settlement).as_bytes());
         }
     }
-    true
+    frames.is_empty() || shared.client.write(frames).await.is_ok()
 }
 
 async fn report_progress(shared: &Shared, now: Instant) -> bool {
+    let mut frames = Frames::default();
     for reply in shared.ledger.due(now) {
-        let answer = Bytes::from(AckKind::Progress);
-        if shared.client.publish(reply, answer).await.is_err() {
-            return false;
-        }
+        frames.answer(&reply, b"+WPI");
     }
-    true
+    frames.is_empty() || shared.client.write(frames).await.is_ok()
 }
 
 /// What a settlement means for a stream.
-pub(super) fn answer(settlement: &Settlement) -> AckKind {
+/// <https://docs.nats.io/using-nats/developer/develop_jetstream/consumers#delivery-reliability>
+pub(super) fn answer(settlement: &Settlement) -> Cow<'static, str> {
     match settlement {
-        Settlement::Accepted | Settlement::Unrouted | Settlement::Replied(_) => AckKind::Ack,
-        Settlement::Rejected { .. } => AckKind::Term,
-        Settlement::Released { after } if after.is_zero() => AckKind::Nak(None),
-        Settlement::Released { after } => AckKind::Nak(Some(*after)),
+        Settlement::Accepted | Settlement::Unrouted | Settlement::Replied(_) => "+ACK".into(),
+        Settlement::Rejected { .. } => "+TERM".into(),
+        Settlement::Released { after } if after.is_zero() => "-NAK".into(),
+        Settlement::Released { after } => format!("-NAK {{\"delay\":{}}}", after.as_nanos()).into(),
     }
 }
 
@@ -148,15 +143,14 @@ mod tests {
             (Settlement::RELEASED, "-NAK"),
             (later, "-NAK {\"delay\":2000000000}"),
         ] {
-            let got = Bytes::from(answer(&settlement));
-            assert_eq!(String::from_utf8_lossy(&got), wanted, "{settlement:?}");
+            assert_eq!(answer(&settlement), wanted, "{settlement:?}");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_message_is_reported_before_its_time_is_over_and_again() {
         let ledger = Ledger::default();
-        let tag = ledger.enter("r".into(), Duration::from_secs(10));
+        let tag = ledger.enter("r", Duration::from_secs(10));
         let start = Instant::now();
         assert!(ledger.due(start + Duration::from_secs(4)).is_empty());
         let due = start + Duration::from_secs(5);

@@ -1,20 +1,21 @@
 //! Messages from NATS.
 //!
 //! Invariants:
-//! - Tasks of the adapter read from the client all the time; `receive` only takes from bounded
+//! - The connection's task hands over what comes in at once; `receive` only takes from bounded
 //!   queues, and settlements are applied by a task of their own.
 //! - A core message that finds its queue full is dropped and counted: NATS does not wait. A stream's
 //!   messages are asked for only when there is room for them.
 //! - A message of a stream is acknowledged when, and only when, its receipt says so; one that is
 //!   held for long is reported as in progress.
 
+mod consumer;
 mod core;
 mod ledger;
+mod room;
 mod stream;
 
-use std::sync::{Arc, atomic::AtomicUsize};
+use std::sync::Arc;
 
-use async_nats::{Client, jetstream};
 use async_trait::async_trait;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use transload_adapter::{
@@ -25,8 +26,8 @@ use transload_envelope::Envelope;
 
 #[cfg(feature = "testing")]
 pub(crate) use self::core::envelope as core_envelope;
-use self::ledger::Ledger;
-use crate::{config::NatsConfig, link::Link};
+use self::{ledger::Ledger, room::Room};
+use crate::{client::Client, config::NatsConfig, link::Link};
 
 /// The attribute of a message's origin that holds the subject for its answer, as it came in.
 pub(crate) const REPLY_ATTRIBUTE: &str = "reply";
@@ -36,9 +37,14 @@ pub(crate) const REPLY_ATTRIBUTE: &str = "reply";
 struct Arrival {
     tag: Tag,
     envelope: Envelope,
-    /// What it takes of the bytes that may wait to be received; nothing if it is small.
-    _room: Option<OwnedSemaphorePermit>,
+    /// What it takes of the room.
+    bytes: usize,
+    /// Whose room it is.
+    place: usize,
 }
+
+/// The place of the room of all core messages; those of the consumers follow.
+const CORE_PLACE: usize = 0;
 
 /// What all tasks of one connection share.
 #[derive(Clone, Debug)]
@@ -48,6 +54,13 @@ struct Shared {
     client: Client,
     link: Arc<Link>,
     ledger: Arc<Ledger>,
+}
+
+impl Shared {
+    /// The connection has ended while it was being set up.
+    fn lost(&self) -> ConnectError {
+        ConnectError::Refused { reason: self.link.reason().to_string().into() }
+    }
 }
 
 /// Subscribes and consumes as the settings and the routes say; `None` when nothing is wanted.
@@ -69,27 +82,27 @@ pub(crate) async fn open(
         ledger: Arc::default(),
     };
     // Everything that can be refused comes before anything is spawned.
-    let jetstream = jetstream::new(client.clone());
     let mut consumers = Vec::with_capacity(config.consume.len());
     for consume in &config.consume {
-        consumers.push(stream::Puller::new(&shared, &jetstream, consume).await?);
+        consumers.push(consumer::find(&shared, consume).await?);
     }
-    let core = core::Pump::new(&shared, subscriptions).await?;
-
-    let waiting = Arc::new(AtomicUsize::new(0));
+    let mut rooms = vec![Arc::<Room>::default()];
     let (core_sender, core_queue) = mpsc::channel(config.buffer_messages.max(1));
-    context.tasks.spawn(core.run(shared.clone(), core_sender, Arc::clone(&waiting)));
-    let room = consumers.iter().map(stream::Puller::room).sum::<usize>().max(1);
-    let (stream_sender, stream_queue) = mpsc::channel(room);
+    let (stream_sender, stream_queue) = mpsc::channel(stream::room_of(&consumers));
     for consumer in consumers {
-        context.tasks.spawn(consumer.run(shared.clone(), stream_sender.clone()));
+        let room = Arc::<Room>::default();
+        stream::open(&shared, consumer, stream_sender.clone(), &room, rooms.len()).await?;
+        rooms.push(room);
+    }
+    if let Some(room) = rooms.first() {
+        core::open(&shared, subscriptions, core_sender, room).await?;
     }
     let (settle, settlements) = settlement_channel();
     context.tasks.spawn(ledger::settle(shared.clone(), settlements));
     Ok(Some(Box::new(NatsInbound {
         shared,
         core: core_queue,
-        waiting,
+        rooms,
         streams: stream_queue,
         settle,
         pending: None,
@@ -99,8 +112,8 @@ pub(crate) async fn open(
 struct NatsInbound {
     shared: Shared,
     core: mpsc::Receiver<Arrival>,
-    /// Bytes of the messages in `core`.
-    waiting: Arc<AtomicUsize>,
+    /// What waits in the queues, by the places of the arrivals.
+    rooms: Vec<Arc<Room>>,
     streams: mpsc::Receiver<Arrival>,
     settle: SettlementSender,
     /// Taken from a queue and waiting for a credit, so that a dropped `receive` loses nothing.
@@ -139,15 +152,12 @@ impl NatsInbound {
     /// Waits for a message. Cancel-safe.
     async fn next(&mut self) -> Result<Arrival, ReceiveError> {
         let arrival = tokio::select! {
-            Some(arrival) = self.core.recv() => {
-                core::left(&self.waiting, &arrival);
-                Some(arrival)
-            }
+            Some(arrival) = self.core.recv() => Some(arrival),
             Some(arrival) = self.streams.recv() => Some(arrival),
             else => None,
         };
         match arrival {
-            Some(arrival) => Ok(arrival),
+            Some(arrival) => Ok(self.left(arrival)),
             None if self.shared.link.is_lost() => {
                 Err(ReceiveError::Disconnected(self.shared.link.reason()))
             }
@@ -156,11 +166,15 @@ impl NatsInbound {
     }
 
     fn try_next(&mut self) -> Option<Arrival> {
-        if let Ok(arrival) = self.core.try_recv() {
-            core::left(&self.waiting, &arrival);
-            return Some(arrival);
+        let arrival = self.core.try_recv().or_else(|_| self.streams.try_recv()).ok()?;
+        Some(self.left(arrival))
+    }
+
+    fn left(&self, arrival: Arrival) -> Arrival {
+        if let Some(room) = self.rooms.get(arrival.place) {
+            room.leave(arrival.bytes);
         }
-        self.streams.try_recv().ok()
+        arrival
     }
 
     fn delivery(&self, arrival: Arrival, credit: OwnedSemaphorePermit) -> Delivery {

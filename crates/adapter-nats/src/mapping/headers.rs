@@ -10,29 +10,28 @@
 //! | retain, type, priority | `Transload-Retain`, `Transload-Type`, `Transload-Priority` |
 //! | app id, user id, timestamp | `Transload-App-Id`, `Transload-User-Id`, `Transload-Timestamp-Ms` |
 //! | hops | `Transload-Hops` |
-//! | user headers | themselves, repeats in order |
+//! | user headers | themselves, in order |
 //!
 //! Times are milliseconds since 1970-01-01T00:00:00Z. A property whose text does not fit a header
 //! line is carried as `Transload-Property: <name>=<percent-encoded text>`. A user header is carried
 //! as `Transload-Header: <name>=<value>`, both percent-encoded, when its name is not printable ASCII
 //! without `:`, when its name is one of those above, starts with `Nats-` or is that of an attribute
 //! of an event but for its case, or when its value does not fit a line. Attributes of an event (`ce-…`) are percent-encoded as the NATS binding of
-//! `CloudEvents` 1.0.2 wants it; the event's source and id are the id of a message that has no other. The
-//! client keeps the order of headers of one name only; those of different
-//! names come in the order of their names.
+//! `CloudEvents` 1.0.2 wants it; the event's source and id are the id of a message that has no other.
+//! A value of somebody else's that is not UTF-8 is bytes.
 
-use std::{borrow::Cow, collections::HashSet, time::Duration};
+use std::{borrow::Cow, fmt::Write as _, time::Duration};
 
-use async_nats::{HeaderMap, HeaderName, HeaderValue, Subject};
 use bytes::Bytes;
 use percent_encoding::{
     AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_decode_str, percent_encode, utf8_percent_encode,
 };
 use transload_envelope::{
-    Envelope, Header, Headers, MessageId, Properties, Text, Timestamp, cloudevents,
+    Envelope, Header, Headers, MessageId, Properties, Text, Timestamp, Value, cloudevents,
 };
 
 use super::{AddressMapping, is_internal, value};
+use crate::client::{HeaderBlock, HeaderLines};
 
 const ID: &str = "Nats-Msg-Id";
 const TTL: &str = "Nats-TTL";
@@ -73,13 +72,14 @@ pub(crate) struct Outbound<'a> {
     pub(crate) mapping: AddressMapping,
 }
 
-/// The headers and the reply subject for a message.
+/// Writes the headers of a message, and returns its reply subject.
 pub(crate) fn outgoing(
     envelope: &Envelope,
     how: Outbound<'_>,
     now: Timestamp,
-) -> (HeaderMap, Option<Subject>) {
-    let mut lines = Lines::default();
+    into: &mut HeaderLines,
+) -> Option<String> {
+    let mut lines = Lines { into, number: String::new() };
     let properties = envelope.properties();
     lines.property(ID, envelope.id.as_str());
     for (name, text) in [
@@ -103,7 +103,7 @@ pub(crate) fn outgoing(
         (HOPS, (envelope.hops > 0).then_some(i64::from(envelope.hops))),
     ] {
         if let Some(number) = number {
-            lines.property(name, &number.to_string());
+            lines.number(name, number);
         }
     }
     if properties.retain {
@@ -115,11 +115,13 @@ pub(crate) fn outgoing(
     if let Some(end) = properties.expires_at.filter(|_| how.ttl) {
         // Whole seconds, rounded up; the server refuses zero.
         let seconds = end.remaining(now).as_millis().div_ceil(1000).max(1);
-        lines.property(TTL, &seconds.to_string());
+        lines.number(TTL, seconds);
     }
     let reply = lines.reply_to(properties, how);
-    lines.headers(&envelope.headers);
-    (lines.0, reply)
+    for header in &envelope.headers {
+        lines.header(header);
+    }
+    reply
 }
 
 /// The text of a header's value in a line of its own.
@@ -138,14 +140,16 @@ fn line_text(header: &Header) -> Cow<'_, str> {
 
 /// What most names are not, and can be told without a copy.
 fn may_be_attribute(name: &str) -> bool {
-    let start = name.get(..cloudevents::PREFIX.len());
-    start.is_some_and(|start| start.eq_ignore_ascii_case(cloudevents::PREFIX))
+    starts(name, cloudevents::PREFIX)
 }
 
-/// The line for a header, if there is one that the peer reads back unchanged.
-fn line(name: &str, text: &str) -> Option<(HeaderName, HeaderValue)> {
-    let fits = !name.is_empty() && !reserved(name) && !is_miswritten_attribute(name);
-    Some((fits.then(|| name.parse().ok()).flatten()?, line_value(text)?))
+/// Whether a header has a line of its own that the peer reads back unchanged.
+fn has_line(name: &str, text: &str) -> bool {
+    !name.is_empty()
+        && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':')
+        && !reserved(name)
+        && !is_miswritten_attribute(name)
+        && fits_line(text)
 }
 
 /// Whether the peer would take the header for an attribute of an event, and write its name in lower
@@ -158,70 +162,75 @@ fn is_miswritten_attribute(name: &str) -> bool {
     lower != name && cloudevents::attribute(&lower).is_some()
 }
 
-#[derive(Default)]
-struct Lines(HeaderMap);
+struct Lines<'a> {
+    into: &'a mut HeaderLines,
+    /// The text of a number, for which no memory is to be taken each time.
+    number: String,
+}
 
-impl Lines {
+impl Lines<'_> {
     fn property(&mut self, name: &'static str, text: &str) {
-        self.property_bytes(name, text.as_bytes());
-    }
-
-    fn property_bytes(&mut self, name: &'static str, bytes: &[u8]) {
-        match std::str::from_utf8(bytes).ok().and_then(line_value) {
-            // Each property comes once, which an append would look up.
-            Some(value) => self.0.insert(HeaderName::from_static(name), value),
-            None => self.encoded(PROPERTY, name, bytes),
+        if fits_line(text) {
+            self.into.push(name, text);
+        } else {
+            self.encoded(PROPERTY, name, text.as_bytes());
         }
     }
 
-    /// All headers. Where one value of a name has no line, none of that name has, so that repeats
-    /// stay in their order.
-    fn headers(&mut self, headers: &Headers) {
-        let lines: Vec<_> = headers.iter().map(|one| line(&one.name, &line_text(one))).collect();
-        let misfits = headers.iter().zip(&lines).filter(|(_, line)| line.is_none());
-        let misfits: HashSet<&str> = misfits.map(|(header, _)| &*header.name).collect();
-        for (header, line) in headers.iter().zip(lines) {
-            match line.filter(|_| misfits.is_empty() || !misfits.contains(&*header.name)) {
-                Some((name, value)) => self.0.append(name, value),
-                None => self.encoded(HEADER, &header.name, value::text(&header.value).as_bytes()),
-            }
+    fn property_bytes(&mut self, name: &'static str, bytes: &[u8]) {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => self.property(name, text),
+            Err(_) => self.encoded(PROPERTY, name, bytes),
+        }
+    }
+
+    fn number(&mut self, name: &'static str, number: impl std::fmt::Display) {
+        self.number.clear();
+        // Writing to memory does not fail.
+        let _ = write!(self.number, "{number}");
+        self.into.push(name, &self.number);
+    }
+
+    fn header(&mut self, header: &Header) {
+        let text = line_text(header);
+        if has_line(&header.name, &text) {
+            self.into.push(&header.name, &text);
+        } else {
+            self.encoded(HEADER, &header.name, value::text(&header.value).as_bytes());
         }
     }
 
     /// The reply subject, or a header where a reply subject cannot say it.
-    fn reply_to(&mut self, properties: &Properties, how: Outbound<'_>) -> Option<Subject> {
+    fn reply_to(&mut self, properties: &Properties, how: Outbound<'_>) -> Option<String> {
         let address = properties.reply_to.as_ref()?;
         let subject = how.mapping.subject(address).ok().filter(|_| !how.jetstream);
         if subject.is_none() {
             self.property(REPLY_TO, address);
         }
-        subject.map(Subject::from)
+        subject
     }
 
     fn encoded(&mut self, carrier: &'static str, name: &str, bytes: &[u8]) {
         let name = percent_encode(name.as_bytes(), NON_ALPHANUMERIC);
         let text = format!("{name}={}", percent_encode(bytes, NON_ALPHANUMERIC));
-        // Percent-encoded text is always a valid value.
-        if let Ok(value) = text.parse::<HeaderValue>() {
-            self.0.append(HeaderName::from_static(carrier), value);
-        }
+        self.into.push(carrier, &text);
     }
 }
 
-/// The text as the value of one line, if the peer will read it back unchanged.
-fn line_value(text: &str) -> Option<HeaderValue> {
+/// Whether the text is the value of one line that the peer will read back unchanged.
+pub(super) fn fits_line(text: &str) -> bool {
     let ends = [text.bytes().next(), text.bytes().last()];
     let plain = text.bytes().all(|byte| matches!(byte, b' '..=b'~')) && !ends.contains(&Some(b' '));
-    let intact = plain || (text.trim() == text && !text.chars().any(char::is_control));
-    if intact { text.parse().ok() } else { None }
+    plain || (text.trim() == text && !text.chars().any(char::is_control))
 }
 
 fn reserved(name: &str) -> bool {
-    let starts = |prefix: &&str| {
-        name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
-    };
     RESERVED.iter().any(|known| name.eq_ignore_ascii_case(known))
-        || RESERVED_PREFIXES.iter().any(starts)
+        || RESERVED_PREFIXES.iter().any(|prefix| starts(name, prefix))
+}
+
+fn starts(name: &str, prefix: &str) -> bool {
+    name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
 /// What the headers of a message that came in say.
@@ -238,27 +247,16 @@ pub(crate) struct Incoming {
 }
 
 /// Reads the headers of a message that was published at `published`.
-pub(crate) fn incoming(lines: Option<&HeaderMap>, published: Timestamp) -> Incoming {
+pub(crate) fn incoming(block: Option<HeaderBlock<'_>>, published: Timestamp) -> Incoming {
     let mut into = Incoming::default();
-    let Some(lines) = lines else { return into };
-    // The client keeps headers in a hash map, whose order changes from run to run.
-    let mut names: Vec<(&str, &Vec<HeaderValue>)> =
-        lines.iter().map(|(name, values)| (name.as_ref(), values)).collect();
-    names.sort_unstable_by_key(|(name, _)| *name);
-    for (name, value) in names.iter().flat_map(|(name, list)| list.iter().map(move |v| (name, v))) {
-        let value = value.as_str();
-        match *name {
-            PROPERTY => match decoded(value) {
-                Some((name, bytes)) if into.property(&name, &bytes, published) => {}
-                _ => into.headers.push(PROPERTY, value),
-            },
-            HEADER => match decoded(value) {
-                Some((name, bytes)) => into.headers.push(name, text_of(&bytes)),
-                None => into.headers.push(HEADER, value),
-            },
-            name if name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("nmqtt-")) => {}
-            name if into.property(name, value.as_bytes(), published) => {}
-            name => into.header(name, value),
+    for (name, value) in block.into_iter().flat_map(HeaderBlock::lines) {
+        let name = String::from_utf8_lossy(name);
+        match std::str::from_utf8(value) {
+            Ok(text) => into.line(&name, text, published),
+            Err(_) if name.eq_ignore_ascii_case(CORRELATION) => {
+                into.property(CORRELATION, value, published);
+            }
+            Err(_) => into.headers.push(&*name, Value::Bytes(Bytes::copy_from_slice(value))),
         }
     }
     if into.id.is_none() && cloudevents::is_event(&into.headers) {
@@ -268,8 +266,28 @@ pub(crate) fn incoming(lines: Option<&HeaderMap>, published: Timestamp) -> Incom
 }
 
 impl Incoming {
+    fn line(&mut self, name: &str, value: &str, published: Timestamp) {
+        match name {
+            PROPERTY => match decoded(value) {
+                Some((name, bytes)) if self.property(&name, &bytes, published) => {}
+                _ => self.headers.push(PROPERTY, value),
+            },
+            HEADER => match decoded(value) {
+                Some((name, bytes)) => self.headers.push(name, text_of(&bytes)),
+                None => self.headers.push(HEADER, value),
+            },
+            name if starts(name, "nmqtt-") => {}
+            name if self.property(name, value.as_bytes(), published) => {}
+            name => self.header(name, value),
+        }
+    }
+
     /// Takes a header; attributes of an event are decoded, and their names are in lower case.
     fn header(&mut self, name: &str, value: &str) {
+        if !may_be_attribute(name) {
+            self.headers.push(name, value);
+            return;
+        }
         let lower = name.to_ascii_lowercase();
         let is_attribute = cloudevents::attribute(&lower).is_some();
         match percent_decode_str(value).decode_utf8() {

@@ -5,10 +5,10 @@
 //! | header `status` | header `status`; 400 and above also as `Nats-Service-Error-Code` |
 //! | header `reply-error` | also as `Nats-Service-Error`, which such a code needs |
 
-use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use transload_envelope::{Headers, Value};
 
-use super::value;
+use super::{headers::fits_line, value};
+use crate::client::HeaderLines;
 
 const STATUS: &str = "status";
 const ERROR: &str = "reply-error";
@@ -16,7 +16,7 @@ const SERVICE_ERROR: &str = "Nats-Service-Error";
 const SERVICE_ERROR_CODE: &str = "Nats-Service-Error-Code";
 
 /// Adds what callers of services look for when the reply tells of an error.
-pub(crate) fn write_service_error(answer: &Headers, into: &mut HeaderMap) {
+pub(crate) fn write_service_error(answer: &Headers, into: &mut HeaderLines) {
     let status = answer.get_ignoring_case(STATUS).map(value::text);
     let Some(code) = status.and_then(|text| text.parse::<u16>().ok()).filter(|code| *code >= 400)
     else {
@@ -24,9 +24,9 @@ pub(crate) fn write_service_error(answer: &Headers, into: &mut HeaderMap) {
     };
     let named = answer.get(ERROR).or_else(|| answer.get_ignoring_case(SERVICE_ERROR));
     let description = named.map_or_else(|| format!("status {code}"), value::text);
-    into.insert(HeaderName::from_static(SERVICE_ERROR_CODE), HeaderValue::from(u64::from(code)));
-    if let Ok(description) = description.parse::<HeaderValue>() {
-        into.insert(HeaderName::from_static(SERVICE_ERROR), description);
+    into.push(SERVICE_ERROR_CODE, &code.to_string());
+    if fits_line(&description) {
+        into.push(SERVICE_ERROR, &description);
     }
 }
 
@@ -46,20 +46,22 @@ pub(crate) fn read_service_error(headers: &mut Headers) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::HeaderBlock;
 
     #[test]
     fn errors_are_told_both_ways() {
         let mut answer = Headers::default();
-        let mut lines = HeaderMap::new();
+        let mut lines = HeaderLines::default();
         answer.set("status", Value::Int(200));
         write_service_error(&answer, &mut lines);
-        assert!(lines.is_empty());
+        assert_eq!(lines.len(), 0);
         answer.set("status", "504");
         answer.set("reply-error", "timed-out");
         write_service_error(&answer, &mut lines);
-        let line = |name: &str| lines.get(name).map(ToString::to_string);
-        assert_eq!(line("Nats-Service-Error-Code").as_deref(), Some("504"));
-        assert_eq!(line("Nats-Service-Error").as_deref(), Some("timed-out"));
+        let block = HeaderBlock(lines.as_bytes());
+        let wanted: [(&[u8], &[u8]); 2] =
+            [(b"Nats-Service-Error-Code", b"504"), (b"Nats-Service-Error", b"timed-out")];
+        assert!(block.lines().eq(wanted));
 
         let mut headers = Headers::default();
         headers.push("Nats-Service-Error-Code", "404");
