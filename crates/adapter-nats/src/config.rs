@@ -56,7 +56,7 @@ pub struct NatsConfig {
     /// counted, since NATS does not wait.
     #[serde(default = "buffer_messages")]
     pub buffer_messages: usize,
-    /// How many bytes of core messages may wait in the gateway.
+    /// How many bytes of memory the core messages may take that wait in the gateway.
     #[serde(default = "buffer_bytes")]
     pub buffer_bytes: ByteSize,
     /// How long a server may take to answer when a connection is made.
@@ -197,7 +197,7 @@ fn buffer_messages() -> usize {
 }
 
 fn buffer_bytes() -> ByteSize {
-    ByteSize::from_mib(64)
+    ByteSize::from_mib(16)
 }
 
 fn five_seconds() -> HumanDuration {
