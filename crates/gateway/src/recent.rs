@@ -4,8 +4,14 @@
 //! - They are in memory only, bounded in bytes; the oldest make room.
 //! - They are copies, so that none keeps a larger buffer of its source alive, one behind the other
 //!   in one piece of memory, so that keeping one allocates nothing.
+//! - In one second no more come in than there is room for: more would push each other out before
+//!   anybody could ask, and cost as much as finding their routes.
 
-use std::{collections::VecDeque, sync::Mutex};
+use std::{
+    collections::VecDeque,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use transload_envelope::{Envelope, codec};
@@ -26,6 +32,8 @@ struct Kept {
     lengths: VecDeque<usize>,
     /// Memory in which the next one is encoded.
     encoded: Vec<u8>,
+    /// When the present second began, and how many bytes were kept since.
+    second: Option<(Instant, usize)>,
 }
 
 impl Recent {
@@ -39,14 +47,25 @@ impl Recent {
         self.bytes_max > 0
     }
 
-    /// Keeps a message.
+    /// Keeps a message, unless this second has brought too many.
     pub(crate) fn keep(&self, envelope: &Envelope) {
         // One that would push out all others is of no use.
-        if !self.is_on() || envelope.size() > self.bytes_max / 4 {
+        if self.is_on() && envelope.size() <= self.bytes_max / 4 {
+            self.keep_at(envelope, Instant::now());
+        }
+    }
+
+    fn keep_at(&self, envelope: &Envelope, now: Instant) {
+        const SECOND: Duration = Duration::from_secs(1);
+        let mut kept = lock(&self.kept);
+        let Kept { bytes, lengths, encoded, second } = &mut *kept;
+        let (_, in_second) = match second {
+            Some((begin, _)) if now.duration_since(*begin) < SECOND => second.get_or_insert((now, 0)),
+            Some(_) | None => second.insert((now, 0)),
+        };
+        if *in_second >= self.bytes_max {
             return;
         }
-        let mut kept = lock(&self.kept);
-        let Kept { bytes, lengths, encoded } = &mut *kept;
         encoded.clear();
         codec::encode(envelope, encoded);
         while bytes.len() + encoded.len() > self.bytes_max
@@ -56,6 +75,7 @@ impl Recent {
         }
         bytes.extend(&*encoded);
         lengths.push_back(encoded.len());
+        *in_second += encoded.len();
     }
 
     /// The latest message of this id.
@@ -86,8 +106,9 @@ mod tests {
     #[test]
     fn the_latest_are_kept_within_the_bound() {
         let recent = Recent::new(4_000);
+        let begin = Instant::now();
         for number in 0..100 {
-            recent.keep(&message(&number.to_string(), 100));
+            recent.keep_at(&message(&number.to_string(), 100), begin + Duration::from_secs(number));
         }
         assert_eq!(recent.find("99"), Some(message("99", 100)));
         assert_eq!(recent.find("50"), None);
@@ -95,8 +116,21 @@ mod tests {
         recent.keep(&message("large", 5_000));
         assert_eq!(recent.find("large"), None);
         assert!(recent.find("99").is_some());
-        recent.keep(&message("99", 1));
+        recent.keep_at(&message("99", 1), begin + Duration::from_secs(100));
         assert_eq!(recent.find("99"), Some(message("99", 1)), "of two with one id, the later one");
+    }
+
+    #[test]
+    fn one_second_brings_no_more_than_there_is_room_for() {
+        let recent = Recent::new(4_000);
+        let begin = Instant::now();
+        for number in 0..100 {
+            recent.keep_at(&message(&number.to_string(), 100), begin);
+        }
+        assert!(recent.find("20").is_some());
+        assert_eq!(recent.find("99"), None);
+        recent.keep_at(&message("100", 100), begin + Duration::from_secs(1));
+        assert!(recent.find("100").is_some());
     }
 
     #[test]

@@ -86,7 +86,7 @@ pub(super) fn parse(input: &[u8]) -> Result<Parsed<'_>, Unreadable> {
             let text = arguments.trim_ascii();
             let text = text.strip_prefix(b"'").unwrap_or(text);
             let text = text.strip_suffix(b"'").unwrap_or(text);
-            Said::Error(String::from_utf8_lossy(text))
+            Said::Error(text_of(text))
         }
         _ => return Err(unreadable(line)),
     };
@@ -143,12 +143,20 @@ fn message<'a>(
     }
     let (headers, payload) = body.split_at(header_bytes);
     let message = Message {
-        subject: String::from_utf8_lossy(subject),
-        reply: reply.map(String::from_utf8_lossy),
+        subject: text_of(subject),
+        reply: reply.map(text_of),
         headers: has_headers.then_some(HeaderBlock(headers)),
         payload,
     };
     Ok(Parsed::Whole(Said::Message(number, message), total))
+}
+
+/// As text, where it nearly always is some already.
+fn text_of(bytes: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => String::from_utf8_lossy(bytes),
+    }
 }
 
 fn decimal(digits: &[u8]) -> Option<u64> {

@@ -250,7 +250,10 @@ pub(crate) struct Incoming {
 pub(crate) fn incoming(block: Option<HeaderBlock<'_>>, published: Timestamp) -> Incoming {
     let mut into = Incoming::default();
     for (name, value) in block.into_iter().flat_map(HeaderBlock::lines) {
-        let name = String::from_utf8_lossy(name);
+        let name = match std::str::from_utf8(name) {
+            Ok(name) => Cow::Borrowed(name),
+            Err(_) => String::from_utf8_lossy(name),
+        };
         match std::str::from_utf8(value) {
             Ok(text) => into.line(&name, text, published),
             Err(_) if name.eq_ignore_ascii_case(CORRELATION) => {
