@@ -146,6 +146,9 @@ impl Rig {
             }
         };
         made.expect("a broker that has just started creates a queue or a stream");
+        if let Some(broker) = &self.rabbitmq {
+            broker.keep_declared().await;
+        }
     }
 
     fn rabbitmq_port(&self) -> u16 {

@@ -316,6 +316,7 @@ async fn what_the_broker_refuses_is_told_in_its_words() {
 async fn a_killed_broker_is_noticed_and_loses_nothing() {
     let mut broker = RabbitMq::start().await;
     let mut client = Client::consuming(&broker, "amqp.kept", "true").await;
+    broker.keep_declared().await;
     assert_eq!(letters(&client.send("queue = 'amqp.kept'", &numbered("a", 5)).await), "+++++");
     let held = client.receive(5).await;
 

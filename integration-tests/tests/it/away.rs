@@ -169,6 +169,7 @@ async fn amqp_as_a_source() {
     gateway.until_state("source", "down").await;
     broker.appear().await;
     gateway.until_up("source").await;
+    broker.keep_declared().await;
     let persistent = |message: transload_integration_tests::Message| {
         message.with("properties", serde_json::json!({ "delivery_mode": 2 }))
     };

@@ -17,6 +17,7 @@ impl Amqp {
         broker.client().ask(&["declare", "in"]).await;
         let mut amqp = Self { broker, arrived: Arrived::default() };
         amqp.listen().await;
+        amqp.broker.keep_declared().await;
         amqp
     }
 
