@@ -24,7 +24,10 @@ async fn connect(port: u16) -> TcpStream {
 async fn gateway(port: u16, more: &str) -> Transload {
     let to = "{ adapter = \"web\", stream = \"/streams/all\" }";
     let listener = format!("{}{TIMES}{more}", web(port));
-    Transload::start(&[listener, route("r", "web", "#", to, "")].concat()).await
+    let gateway = Transload::start(&[listener, route("r", "web", "#", to, "")].concat()).await;
+    // The admin address is served before the adapters listen, and the proxy does not try twice.
+    gateway.until_up("web").await;
+    gateway
 }
 
 async fn count(gateway: &Transload, event: &str) -> f64 {
