@@ -17,10 +17,11 @@ use super::{
     config::Config,
     incoming::Incoming,
     outgoing::InFlight,
+    pace::Bound,
     packets::PacketTable,
     persist::SessionTable,
     retained::{Kept, Retained},
-    session::{self, Offer, Queued, Session},
+    session::{Offer, Queued, Session},
     sessions::{Claim, Sessions, State},
     shared::Group,
     stored,
@@ -67,6 +68,8 @@ pub(super) struct FanOut {
     pub(super) receivers: u64,
     /// How many would have had it, and were full.
     pub(super) full: u64,
+    /// One for whom its publisher is to wait before the next one.
+    pub(super) behind: Option<Arc<Session>>,
     /// The queues that it is to be appended to.
     pub(super) queues: Vec<(QueueId, Arguments)>,
 }
@@ -147,7 +150,7 @@ impl Broker {
         } else {
             None
         };
-        let bound = session::Bound {
+        let bound = Bound {
             messages_max: self.config.max_queued_messages,
             bytes_max: self.config.max_queued_bytes.as_usize(),
         };
@@ -222,7 +225,13 @@ impl Broker {
                         subscription_ids,
                         lease: None,
                     };
+                    // A client that waited for itself would not read what it is to acknowledge.
+                    let own = from.is_some_and(|from| std::ptr::eq(from, &raw const *session));
+                    let may_wait = !own && qos != QoS::AtMostOnce && session.queue.is_none();
                     self.give_session(&mut fan_out, &session, queued, verbatim);
+                    if may_wait && session.pace.holds() {
+                        fan_out.behind = Some(session);
+                    }
                 }
             }
         }

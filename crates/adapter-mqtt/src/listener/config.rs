@@ -1,3 +1,5 @@
+mod defaults;
+
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
@@ -129,6 +131,13 @@ pub struct Config {
     #[serde(default = "defaults::max_queued_bytes")]
     pub max_queued_bytes: ByteSize,
 
+    /// How long a client that publishes with QoS 1 or 2 is held back, at most, for a subscriber that has
+    /// fallen behind: one whose session ends with its connection, and for which 4 MiB wait, or half of
+    /// what may wait. When it has not caught up by then, messages wait for it up to its bounds, and
+    /// nobody is held back for it until it has. `0s` holds nobody back.
+    #[serde(default = "defaults::slow_subscriber_wait")]
+    pub slow_subscriber_wait: HumanDuration,
+
     /// How many bytes of messages may wait for all sessions together, in memory and on disk; the rest
     /// as for `max_queued_messages`.
     #[serde(default = "defaults::max_queued_bytes_in_all")]
@@ -206,57 +215,6 @@ impl Target {
 
 fn yes() -> bool {
     true
-}
-
-mod defaults {
-    use super::{ByteSize, HumanDuration};
-
-    pub(super) fn max_logins() -> usize {
-        1_000
-    }
-    pub(super) fn max_connections() -> usize {
-        10_000
-    }
-    /// A payload of 1 MiB, and room for its topic and properties.
-    pub(super) fn max_packet_bytes() -> ByteSize {
-        ByteSize::from_kib(1024 + 64)
-    }
-    pub(super) fn receive_maximum() -> u16 {
-        256
-    }
-    pub(super) fn max_in_flight() -> u16 {
-        256
-    }
-    pub(super) fn session_expiry_max() -> HumanDuration {
-        HumanDuration::from_hours(7 * 24)
-    }
-    pub(super) fn max_sessions() -> usize {
-        50_000
-    }
-    pub(super) fn max_subscriptions() -> usize {
-        1_000
-    }
-    pub(super) fn max_subscriptions_in_all() -> usize {
-        1_000_000
-    }
-    pub(super) fn max_queued_bytes_in_all() -> ByteSize {
-        ByteSize::from_mib(1024)
-    }
-    pub(super) fn max_retained() -> usize {
-        100_000
-    }
-    pub(super) fn max_retained_bytes() -> ByteSize {
-        ByteSize::from_mib(256)
-    }
-    pub(super) fn max_queued_messages() -> usize {
-        10_000
-    }
-    pub(super) fn max_queued_bytes() -> ByteSize {
-        ByteSize::from_mib(64)
-    }
-    pub(super) fn connect_timeout() -> HumanDuration {
-        HumanDuration::from_secs(10)
-    }
 }
 
 /// The smallest packet bound that lets ordinary CONNECT packets in.

@@ -9,6 +9,7 @@ mod inbound;
 mod incoming;
 mod outbound;
 mod outgoing;
+mod pace;
 mod packets;
 mod persist;
 mod retained;

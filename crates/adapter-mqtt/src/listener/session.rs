@@ -8,7 +8,11 @@ use tokio::sync::Notify;
 use transload_adapter::store::{Position, Queue, Resolution};
 use transload_envelope::Text;
 
-use super::{budget::Budget, shared::Group};
+use super::{
+    budget::Budget,
+    pace::{Bound, Pace},
+    shared::Group,
+};
 use crate::{codec::QoS, message::Message};
 
 /// A message on its way to one session.
@@ -82,17 +86,12 @@ pub(super) struct Session {
     pub(super) queue: Option<Arc<dyn Queue>>,
     /// Something is in the outbox.
     pub(super) wake: Notify,
+    /// Whether publishers are to wait until less is in the outbox.
+    pub(super) pace: Pace,
     bound: Bound,
     /// Shared by all sessions.
     budget: Arc<Budget>,
     outbox: Mutex<Outbox>,
-}
-
-/// How much may wait in an outbox.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Bound {
-    pub(super) messages_max: usize,
-    pub(super) bytes_max: usize,
 }
 
 #[derive(Debug, Default)]
@@ -102,6 +101,8 @@ struct Outbox {
     waiting: VecDeque<Queued>,
     /// Whether the outbox has been full since it was last empty: for one log line each time.
     overflowed: bool,
+    /// Whether much has waited since only little did.
+    behind: bool,
 }
 
 impl Session {
@@ -114,7 +115,8 @@ impl Session {
     ) -> Self {
         let user = user.map_or_else(OnceLock::new, OnceLock::from);
         let outbox = Mutex::new(Outbox::default());
-        Self { client_id, user, queue, wake: Notify::new(), bound, budget, outbox }
+        let (wake, pace) = (Notify::new(), Pace::default());
+        Self { client_id, user, queue, wake, pace, bound, budget, outbox }
     }
 
     /// Whose it is.
@@ -139,8 +141,7 @@ impl Session {
             return Offer::Away;
         }
         let bytes = queued.message.size();
-        if outbox.waiting.len() >= self.bound.messages_max
-            || outbox.bytes.saturating_add(bytes) > self.bound.bytes_max
+        if !self.bound.has_room(outbox.waiting.len(), outbox.bytes, bytes)
             || !self.budget.has_room()
         {
             if !std::mem::replace(&mut outbox.overflowed, true) {
@@ -155,6 +156,10 @@ impl Session {
         outbox.bytes += bytes;
         self.budget.add(bytes);
         outbox.waiting.push_back(queued);
+        if !outbox.behind && self.bound.is_much(outbox.waiting.len(), outbox.bytes) {
+            outbox.behind = true;
+            self.pace.hold();
+        }
         drop(outbox);
         self.wake.notify_one();
         Offer::Taken
@@ -182,6 +187,10 @@ impl Session {
         let queued = outbox.waiting.pop_front()?;
         outbox.bytes = outbox.bytes.saturating_sub(queued.message.size());
         self.budget.remove(queued.message.size());
+        if outbox.behind && self.bound.is_little(outbox.waiting.len(), outbox.bytes) {
+            outbox.behind = false;
+            self.pace.release();
+        }
         if outbox.waiting.is_empty() {
             outbox.overflowed = false;
             if outbox.waiting.capacity() > 64 {
@@ -211,6 +220,8 @@ impl Session {
         let mut outbox = self.outbox();
         outbox.connected = false;
         self.budget.remove(std::mem::take(&mut outbox.bytes));
+        outbox.behind = false;
+        self.pace.release();
         std::mem::take(&mut outbox.waiting)
     }
 

@@ -21,6 +21,8 @@ mod connect;
 #[cfg(test)]
 mod gateway;
 #[cfg(test)]
+mod pace;
+#[cfg(test)]
 mod publish;
 #[cfg(test)]
 mod restart;

@@ -50,6 +50,7 @@ impl Connection {
     async fn park(&mut self) {
         self.lease = None;
         self.slot = None;
+        self.pace = None;
         self.finish_steps().await;
         let state = &mut self.claim.state;
         let lost = state.incoming.park();

@@ -271,6 +271,7 @@ fn open(
         stalled: VecDeque::new(),
         stalled_bytes: 0,
         slot: None,
+        pace: None,
         gateway_gone: false,
         lease: None,
         steps: Vec::new(),

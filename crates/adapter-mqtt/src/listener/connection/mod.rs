@@ -52,6 +52,8 @@ const OUTPUT_BYTES_MAX: usize = 64 * 1024;
 const PACKETS_MAX: usize = 32;
 /// How many bytes of payloads may wait for the gateway before the connection reads no more.
 const STALLED_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The same while it waits for a subscriber that has fallen behind, which is not for long.
+const PACED_BYTES_MAX: usize = 1024 * 1024;
 
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +79,8 @@ enum Happening {
     Wake,
     Leased(Result<Vec<Leased>, StoreError>),
     Slot(Option<Slot>),
+    /// Nobody is waited for any more.
+    Paced,
     Noted(Noted),
     /// Packets that were read wait for their turn.
     More,
@@ -144,6 +148,8 @@ struct Connection {
     /// Bytes of their payloads.
     stalled_bytes: usize,
     slot: Waiting<Option<Slot>>,
+    /// Until a subscriber that has fallen behind has caught up, publishes wait aside.
+    pace: Waiting<()>,
     /// The gateway takes nothing more.
     gateway_gone: bool,
     lease: Waiting<Result<Vec<Leased>, StoreError>>,
@@ -193,6 +199,7 @@ impl Connection {
                 Happening::Settled => self.on_settled(),
                 Happening::Leased(leased) => self.on_leased(leased),
                 Happening::Slot(slot) => self.on_slot(slot).await,
+                Happening::Paced => self.on_paced().await,
                 Happening::Noted(noted) => self.on_noted(noted),
                 Happening::Timer => self.on_timer(),
             };
@@ -231,6 +238,7 @@ impl Connection {
             () = self.claim.session.wake.notified() => Happening::Wake,
             leased = ready(&mut self.lease) => Happening::Leased(leased),
             slot = ready(&mut self.slot) => Happening::Slot(slot),
+            () = ready(&mut self.pace) => Happening::Paced,
             noted = ready(&mut self.noting) => Happening::Noted(noted),
             () = tokio::task::yield_now(), if more => Happening::More,
             () = self.timer.as_mut() => Happening::Timer,
@@ -240,10 +248,11 @@ impl Connection {
     /// Whether the client may be read: not while more waits of it than may.
     fn may_read(&self) -> bool {
         let stalled_max = usize::from(self.broker.config.receive_maximum);
+        let bytes_max = if self.pace.is_some() { PACED_BYTES_MAX } else { STALLED_BYTES_MAX };
         self.stalled.len() < stalled_max
             && self.claim.state.incoming.len() < 2 * stalled_max
             && self.steps.len() < 4 * stalled_max
-            && self.stalled_bytes < STALLED_BYTES_MAX
+            && self.stalled_bytes < bytes_max
             && self.io.output.len() < 2 * OUTPUT_BYTES_MAX
     }
 

@@ -10,7 +10,7 @@ use transload_envelope::{Text, Timestamp};
 use super::{Connection, End, handshake::TOPIC_ALIAS_MAX};
 use crate::{
     codec::{self, Ack, AckKind, Fault, Publish, QoS, Reason, Version},
-    listener::{broker::FanOut, incoming::Part, packets::Fact, stored},
+    listener::{broker::FanOut, incoming::Part, packets::Fact, session::Session, stored},
     mapping,
     message::Message,
     topic,
@@ -115,7 +115,7 @@ impl Connection {
     pub(super) fn dispatch_stalled(&mut self) {
         while let Some(publish) = self.stalled.front() {
             let full = self.claim.state.incoming.len() >= self.broker.config.receive_maximum.into();
-            if full || self.broker.context.stop.is_cancelled() {
+            if full || self.pace.is_some() || self.broker.context.stop.is_cancelled() {
                 return;
             }
             let slot = if self.broker.wanted_by_routes(&publish.topic) {
@@ -158,11 +158,11 @@ impl Connection {
         }));
     }
 
-    /// Whether the first that waits does so for the gateway, and not for acknowledgements.
+    /// Whether the first that waits does so for the gateway, and for nothing else.
     fn front_waits_for_gateway(&self) -> bool {
         let full = self.claim.state.incoming.len() >= self.broker.config.receive_maximum.into();
         let wanted = |publish: &Publish| self.broker.wanted_by_routes(&publish.topic);
-        !full && self.stalled.front().is_some_and(wanted)
+        !full && self.pace.is_none() && self.stalled.front().is_some_and(wanted)
     }
 
     fn stall(&mut self, publish: Publish) {
@@ -196,6 +196,21 @@ impl Connection {
         Ok(())
     }
 
+    /// Holds back what is published next, for a subscriber that has fallen behind.
+    fn keep_pace(&mut self, session: Option<Arc<Session>>) {
+        let most = self.broker.config.slow_subscriber_wait;
+        if let Some(session) = session.filter(|_| !most.is_zero()) {
+            self.pace = Some(Box::pin(async move { session.pace.wait(most.get()).await }));
+        }
+    }
+
+    /// Nobody is waited for any more.
+    pub(super) async fn on_paced(&mut self) -> Result<(), End> {
+        self.dispatch_stalled();
+        self.finish_batch().await;
+        Ok(())
+    }
+
     /// Gives a message to the listener's own sessions and to the routes.
     fn dispatch(&mut self, publish: Publish, slot: Option<Slot>) {
         let packet_id = publish.packet_id;
@@ -209,12 +224,13 @@ impl Connection {
             return;
         }
         let local = self.broker.config.local;
-        let fan_out = if local {
+        let mut fan_out = if local {
             self.broker.fan_out(&message, Some(&self.claim.session), true)
         } else {
             FanOut::default()
         };
         self.broker.count(Event::MessageLocal, fan_out.receivers);
+        self.keep_pace(fan_out.behind.take());
         let retain = local && message.retain;
         if message.qos == QoS::AtMostOnce && slot.is_none() {
             if retain {
