@@ -218,11 +218,7 @@ fn configuration(
     };
     // A plain broker has no route: what devices publish goes to those who subscribed.
     if path.from == End::Listener && path.to == End::Listener {
-        // The load is faster than its own subscriber, and would be refused at the usual bound.
-        return format!(
-            "[adapters.source]\nkind = \"mqtt\"\nlisten = \"127.0.0.1:{listener}\"\n\
-             max_queued_messages = 1000000\nmax_queued_bytes = \"512MiB\"\n"
-        );
+        return format!("[adapters.source]\nkind = \"mqtt\"\nlisten = \"127.0.0.1:{listener}\"\n");
     }
     let from = adapter(path.from, listener, source)
         + match path.from {
