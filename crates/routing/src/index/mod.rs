@@ -70,7 +70,9 @@ impl<K, V> Index<K, V> {
     /// Visits every entry whose pattern matches the address, each once, in no particular order. A
     /// key that was inserted with several patterns is visited for each that matches.
     pub fn matches<'index>(&'index self, address: &str, visit: impl FnMut(&'index K, &'index V)) {
-        self.walk(address, visit);
+        if self.len > 0 {
+            self.walk(address, visit);
+        }
     }
 
     /// Does the work of [`Self::matches`] and returns how many steps it took.
@@ -82,7 +84,8 @@ impl<K, V> Index<K, V> {
         let mut steps = 0;
         // MQTT 5.0, section 4.7.2: a wildcard at the first level does not match `$…`.
         let dollar = address.starts_with('$');
-        let levels: SmallVec<[&str; 16]> = address.split('/').take(LEVELS_MAX + 1).collect();
+        let mut levels = SmallVec::new();
+        split(address, &mut levels);
         let mut waiting: SmallVec<[(&'index Node<K, V>, usize); 16]> = SmallVec::new();
         let mut joined = String::new();
         waiting.push((&self.root, 0));
@@ -101,6 +104,22 @@ impl<K, V> Index<K, V> {
         }
         steps
     }
+}
+
+/// The levels of an address, as far as they count. They are short, so that looking at each byte costs
+/// less than beginning a search for each slash.
+fn split<'address>(address: &'address str, levels: &mut SmallVec<[&'address str; 16]>) {
+    let mut start = 0;
+    for (place, byte) in address.bytes().enumerate() {
+        if byte == b'/' {
+            levels.extend(address.get(start..place));
+            start = place + 1;
+            if levels.len() > LEVELS_MAX {
+                return;
+            }
+        }
+    }
+    levels.extend(address.get(start..));
 }
 
 impl<K: Eq + Hash, V> Index<K, V> {
