@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     path::Path,
     sync::{Arc, Mutex, atomic::Ordering},
     thread::JoinHandle,
@@ -52,6 +52,8 @@ pub struct JournalStore {
 /// A batch on its way to the writer.
 #[derive(Debug, Default)]
 struct Prepared {
+    /// When it was appended.
+    now: Timestamp,
     bytes: Vec<u8>,
     records: Vec<(Item, std::ops::Range<usize>)>,
     memory: Vec<ToMemory>,
@@ -261,7 +263,7 @@ impl JournalStore {
         let shared = &self.core.shared;
         shared.usable()?;
         let prepared = self.prepare(batch)?;
-        let Prepared { bytes, records, memory, .. } = prepared;
+        let Prepared { now, bytes, records, memory, .. } = prepared;
         if !records.is_empty() {
             shared.takes(bytes.len())?;
             let credit = shared.pending.room(records.len(), bytes.len()).await;
@@ -277,29 +279,36 @@ impl JournalStore {
         } else if let Some(waiter) = waiter {
             drop(waiter.send(Ok(())));
         }
-        to_memory(memory);
+        to_memory(memory, now);
         Ok(())
     }
 
     /// Encodes a batch and sorts it by storage.
     fn prepare(&self, batch: Vec<Append>) -> Result<Prepared, StoreError> {
-        let mut prepared = Prepared::default();
         let now = Timestamp::now();
+        let mut prepared = Prepared { now, ..Prepared::default() };
         let mut queues = self.queues_of(&batch).into_iter();
         for Append { envelope, to } in batch {
             // A record names a queue once, since a queue knows a message by its record. A message
             // that goes to a queue twice, with other arguments perhaps, has two records.
             let mut rounds: SmallVec<[Round; 1]> = SmallVec::new();
+            let (mut left, mut whole) = (to.len(), Some(envelope));
             for target in to {
+                left -= 1;
                 match queues.next().flatten() {
                     // A queue that is gone has taken its message with it: the share is released.
                     None => {}
-                    Some(AnyQueue::Memory(queue)) => prepared.memory.push(ToMemory {
-                        queue,
-                        envelope: envelope.clone(),
-                        arguments: target.arguments,
-                        share: target.share,
-                    }),
+                    Some(AnyQueue::Memory(queue)) => {
+                        // Most messages go to one queue, which needs no copy.
+                        let last = left == 0 && rounds.is_empty();
+                        let envelope = if last { whole.take() } else { whole.clone() };
+                        prepared.memory.extend(envelope.map(|envelope| ToMemory {
+                            queue,
+                            envelope,
+                            arguments: target.arguments,
+                            share: target.share,
+                        }));
+                    }
                     Some(AnyQueue::Disk(queue)) => {
                         let free = rounds.iter().position(|round| !round.names(target.queue));
                         let round = free.unwrap_or_else(|| {
@@ -312,6 +321,7 @@ impl JournalStore {
                     }
                 }
             }
+            let Some(envelope) = whole else { continue };
             for round in rounds {
                 prepared.add(&envelope, round, now)?;
             }
@@ -320,7 +330,7 @@ impl JournalStore {
     }
 
     /// The queue of each target, one after the other: the lock that all share is taken once.
-    fn queues_of(&self, batch: &[Append]) -> Vec<Option<AnyQueue>> {
+    fn queues_of(&self, batch: &[Append]) -> SmallVec<[Option<AnyQueue>; 4]> {
         let targets = batch.iter().flat_map(|append| &append.to);
         let registry = lock(&self.core.registry);
         targets.map(|target| registry.by_id.get(&target.queue.0).cloned()).collect()
@@ -386,14 +396,16 @@ fn failed(directory: &Path, fault: Fault) -> OpenError {
     OpenError::Io { action: "write to", file: directory.to_owned(), source }
 }
 
-fn to_memory(messages: Vec<ToMemory>) {
-    let now = Timestamp::now();
-    let mut touched = HashMap::new();
+fn to_memory(messages: Vec<ToMemory>, now: Timestamp) {
+    let mut touched: SmallVec<[Arc<MemoryQueue>; 1]> = SmallVec::new();
     for ToMemory { queue, envelope, arguments, share } in messages {
         queue.push(envelope, arguments, share, now);
-        touched.insert(queue.id(), queue);
+        // A queue that is woken twice costs less than to find out that it was.
+        if touched.last().is_none_or(|last| !Arc::ptr_eq(last, &queue)) {
+            touched.push(queue);
+        }
     }
-    for queue in touched.into_values() {
+    for queue in touched {
         queue.wake();
     }
 }

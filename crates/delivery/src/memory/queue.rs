@@ -148,6 +148,9 @@ impl MemoryQueue {
     /// The state without the messages that have grown too old.
     fn lock_current(&self) -> MutexGuard<'_, State> {
         let mut state = self.lock();
+        if state.backlog.settings.age_max.is_none() {
+            return state;
+        }
         let gone = state.backlog.expire(Timestamp::now());
         if !gone.is_empty() {
             tracing::warn!(
