@@ -18,6 +18,7 @@ use transload_envelope::{Arguments, Envelope, Outgoing, Text, Timestamp};
 use transload_routing::Plan;
 
 use crate::{
+    appends::Grouped,
     config::{Unrouted, WhenFull},
     deduplication::Deduplication,
     destination::Destination,
@@ -250,7 +251,10 @@ impl Dispatcher {
         passing: &mut Passing,
     ) -> Option<(Envelope, Receipt)> {
         passing.next();
-        if envelope.properties().expired(Timestamp::now()) {
+        // Only for these is the clock read.
+        if envelope.properties().expires_at.is_some()
+            && envelope.properties().expired(Timestamp::now())
+        {
             debug!(adapter = %self.adapter_name, id = %envelope.id, "The message came in expired.");
             receipt.settle(Settlement::Accepted);
             return None;
@@ -346,7 +350,7 @@ impl Dispatcher {
                 self.bury(destination, &envelope, failed.reason).await?;
             }
         }
-        let mut to = Vec::with_capacity(plan.targets().len());
+        let mut to = Grouped::with_capacity(plan.targets().len());
         let mut questions = Vec::new();
         for target in plan.drain_targets() {
             let Some(destination) = routing.destinations.get(target.destination) else {
@@ -367,12 +371,12 @@ impl Dispatcher {
                 arguments: target.arguments,
                 share: Some((share.clone(), destination.settle_on)),
             };
-            to.push((target.envelope, append));
+            to.add(target.envelope, append);
         }
         if !questions.is_empty() {
             self.requests.ask(envelope.clone(), share.clone(), questions);
         }
-        group(envelope, to, appends);
+        to.finish(envelope, appends);
         share.settle(Settlement::Accepted);
         Ok(())
     }
@@ -416,32 +420,4 @@ impl Dispatcher {
             () = tokio::time::sleep(backoff.next_wait()) => {}
         }
     }
-}
-
-/// Makes one append of each message, however many queues it goes to: of the original, and of each
-/// that a rule has made of it, whose targets stand one behind the other.
-pub(crate) fn group(
-    original: Envelope,
-    targets: impl IntoIterator<Item = (Option<Arc<Envelope>>, AppendTo)>,
-    appends: &mut Vec<Append>,
-) {
-    let mut unchanged = Vec::new();
-    let mut shaped: Vec<(Arc<Envelope>, Vec<AppendTo>)> = Vec::new();
-    for (envelope, to) in targets {
-        match (envelope, shaped.last_mut()) {
-            (None, _) => unchanged.push(to),
-            (Some(envelope), Some((last, queues))) if Arc::ptr_eq(last, &envelope) => {
-                queues.push(to);
-            }
-            (Some(envelope), _) => shaped.push((envelope, vec![to])),
-        }
-    }
-    if !unchanged.is_empty() {
-        appends.push(Append { envelope: original, to: unchanged });
-    }
-    appends.extend(
-        shaped
-            .into_iter()
-            .map(|(envelope, to)| Append { envelope: Arc::unwrap_or_clone(envelope), to }),
-    );
 }

@@ -7,6 +7,7 @@
 //! - Every task has an owner that waits for its end.
 
 mod admin;
+mod appends;
 mod conditions;
 pub mod config;
 mod deduplication;

@@ -13,7 +13,7 @@ use transload_adapter::store::{AppendTo, Depth, Position, Storage as Kept, Store
 use transload_delivery::dead_letters::PREFIX;
 
 use crate::{
-    dispatch::group,
+    appends::group,
     letters::{Place, Places},
     routing::{Routing, Shared},
     storage::Storage,

@@ -3,12 +3,10 @@
 //! Invariant: rules and destinations belong together and are replaced together, so that no message
 //! is routed by half of each. Who routes takes them once and uses them to the end.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Weak},
-};
+use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
+use foldhash::HashMap;
 use tokio_util::sync::CancellationToken;
 use transload_adapter::{Interest, store::Store};
 use transload_delivery::{dead_letters::DeadLetters, worker::ORDERED_BY};
@@ -57,8 +55,8 @@ impl Routing {
             destinations: Vec::new(),
             directory: Directory::default(),
             limits: Limits::default(),
-            adapters: HashMap::new(),
-            places: HashMap::new(),
+            adapters: HashMap::default(),
+            places: HashMap::default(),
             unrouted: Vec::new(),
             replaced: CancellationToken::new(),
         }

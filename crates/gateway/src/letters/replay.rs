@@ -21,7 +21,7 @@ use super::{
     selection::Selection,
     walk::{Found, Walk},
 };
-use crate::{dispatch::group, sync::lock, times};
+use crate::{appends::group, sync::lock, times};
 
 /// What came of a replay.
 #[derive(Debug, Default)]

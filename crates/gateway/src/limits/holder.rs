@@ -33,7 +33,7 @@ use transload_routing::Plan;
 
 use self::entry::{Slot, read, value};
 use super::Limiter;
-use crate::{config::WhenFull, dispatch::group, routing::Shared, sync::lock};
+use crate::{appends::group, config::WhenFull, routing::Shared, sync::lock};
 
 /// How many messages are on their way to the holder, and how many it takes at once.
 const BATCH_MAX: usize = 256;
