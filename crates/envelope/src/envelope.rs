@@ -110,6 +110,11 @@ impl Envelope {
         self.properties.as_deref().unwrap_or(&NO_PROPERTIES)
     }
 
+    /// Replaces the typed properties, in this copy of the message only.
+    pub fn set_properties(&mut self, properties: Properties) {
+        self.properties = (properties != Properties::NONE).then(|| Arc::new(properties));
+    }
+
     /// The typed properties, to be changed in this copy of the message only.
     pub fn properties_mut(&mut self) -> &mut Properties {
         Arc::make_mut(self.properties.get_or_insert_default())

@@ -1,6 +1,12 @@
 //! Reads bodies within bounds.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::{Future as _, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
@@ -49,7 +55,12 @@ pub(super) async fn read(
     buffered: &Arc<Semaphore>,
     within: Duration,
 ) -> Result<(Bytes, OwnedSemaphorePermit), BodyError> {
-    timeout(within, collect(body, bytes_max, buffered)).await.unwrap_or(Err(BodyError::TimedOut))
+    let mut reading = pin!(collect(body, bytes_max, buffered));
+    // Nearly all bodies have come with their head, and need no clock.
+    match poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await {
+        Poll::Ready(read) => read,
+        Poll::Pending => timeout(within, reading).await.unwrap_or(Err(BodyError::TimedOut)),
+    }
 }
 
 async fn collect(

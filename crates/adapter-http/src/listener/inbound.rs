@@ -34,6 +34,10 @@ pub(super) struct Intake {
     credits: Arc<Semaphore>,
 }
 
+/// Room for one message on its way to the gateway.
+#[derive(Debug)]
+pub(super) struct Place<'a>(mpsc::Permit<'a, Delivery>);
+
 /// The gateway takes nothing more.
 #[derive(Debug)]
 pub(super) struct Closed;
@@ -58,19 +62,28 @@ impl Intake {
         Arc::clone(&self.credits).acquire_owned().await.map_err(|_| Closed)
     }
 
-    /// Hands a message over; the verdict comes through what is returned. If this is dropped while
-    /// it waits, nothing was handed over.
-    pub(super) async fn hand_over(
+    /// Room for one message on its way to the gateway, if there is some without waiting.
+    pub(super) fn place_now(&self) -> Option<Place<'_>> {
+        self.deliveries.try_reserve().ok().map(Place)
+    }
+
+    /// Waits for room. Cancel-safe.
+    pub(super) async fn place(&self) -> Result<Place<'_>, Closed> {
+        self.deliveries.reserve().await.map(Place).map_err(|_| Closed)
+    }
+
+    /// Hands a message over; the verdict comes through what is returned.
+    pub(super) fn hand_over(
         &self,
+        Place(place): Place<'_>,
         envelope: Envelope,
         buffered: OwnedSemaphorePermit,
         credit: OwnedSemaphorePermit,
-    ) -> Result<oneshot::Receiver<Settlement>, Closed> {
-        let place = self.deliveries.reserve().await.map_err(|_| Closed)?;
+    ) -> oneshot::Receiver<Settlement> {
         let (verdict, waiting) = oneshot::channel();
         let tag = self.unsettled.add(Waiting { verdict, _buffered: buffered });
         place.send(Delivery { envelope, receipt: Receipt::new(tag, credit, self.settle.clone()) });
-        Ok(waiting)
+        waiting
     }
 }
 

@@ -61,6 +61,10 @@ pub(crate) enum AddressError {
 /// The address of a request's path, which is still percent-encoded.
 pub(crate) fn read_path(path: &str) -> Result<Address, AddressError> {
     let path = path.strip_prefix('/').ok_or(AddressError::NoPath)?;
+    // Most paths are their own address, which one look at each byte tells.
+    if !path.is_empty() && path.bytes().all(is_plain) {
+        return Ok(Address::new(path));
+    }
     let mut address = String::with_capacity(path.len());
     for (place, segment) in path.split('/').enumerate() {
         if place > 0 {
@@ -74,6 +78,11 @@ pub(crate) fn read_path(path: &str) -> Result<Address, AddressError> {
     }
     check_address(&address)?;
     Ok(Address::new(address))
+}
+
+/// Whether a byte of a path is decoded to itself, allowed, and no part of a dot segment.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'%' | b'+' | b'#' | b'.')
 }
 
 /// Whether a request's path can name this address.

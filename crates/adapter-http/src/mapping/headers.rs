@@ -41,7 +41,7 @@ use transload_envelope::{
 };
 
 /// Headers that carry the sender's own id, the most telling first.
-const ID_HEADERS: [HeaderName; 5] = [
+static ID_HEADERS: [HeaderName; 5] = [
     WEBHOOK_ID,
     IDEMPOTENCY_KEY,
     HeaderName::from_static("x-github-delivery"),
@@ -74,42 +74,42 @@ const HEADERS_MAX: usize = 1024;
 /// The longest wait that a peer may ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_hours(24);
 
-/// Fields that belong to one hop (RFC 9110, section 7.6.1), to the framing of one message, or to
-/// one pair of client and server.
-const ONE_HOP: [&str; 18] = [
-    "authorization",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "cookie",
-    "expect",
-    "host",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "set-cookie",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "www-authenticate",
-];
-
 /// A field whose value is a secret, though it is not for one hop only.
 const SECRET: &str = "x-gitlab-token";
 
 /// Fields that say what this client of ours can read, or who it is.
 const OUR_OWN: [&str; 3] = ["accept", "accept-encoding", "user-agent"];
 
-/// Whether a header of this name, in lower case, is part of a message at all.
+/// Whether a header of this name, in lower case, is part of a message at all. Those that are not belong
+/// to one hop (RFC 9110, section 7.6.1), to the framing of one message, or to one pair of client and
+/// server.
 pub(crate) fn is_forwardable(name: &str) -> bool {
-    !ONE_HOP.contains(&name)
+    !matches!(
+        name,
+        "authorization"
+            | "connection"
+            | "content-encoding"
+            | "content-length"
+            | "content-type"
+            | "cookie"
+            | "expect"
+            | "host"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "set-cookie"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "www-authenticate"
+    )
 }
 
-/// Puts what the fields of a request or a response say into a message.
-pub(crate) fn read_headers(fields: &HeaderMap, envelope: &mut Envelope) {
+/// Puts what the fields of a request or a response say into a message; tells whether they have given it
+/// an id.
+pub(crate) fn read_headers(fields: &HeaderMap, envelope: &mut Envelope) -> bool {
     let mut id = read_id(fields);
     let mut properties = Properties::NONE;
     let mut headers = Headers::default();
@@ -121,11 +121,13 @@ pub(crate) fn read_headers(fields: &HeaderMap, envelope: &mut Envelope) {
     let mut all = fields.iter().peekable();
     while let Some((name, first)) = all.next() {
         // The values of one name come behind each other.
-        let more: Vec<_> = iter::from_fn(|| all.next_if(|(next, _)| *next == name)).collect();
-        if read_property(name, first, !more.is_empty(), &mut properties) {
+        let repeated = all.peek().is_some_and(|(next, _)| *next == name);
+        if read_property(name, first, repeated, &mut properties) {
             continue;
         }
-        let values = iter::once(first).chain(more.iter().map(|(_, value)| *value));
+        let mut more =
+            iter::from_fn(|| all.next_if(|(next, _)| *next == name)).map(|(_, value)| value);
+        let values = iter::once(first).chain(&mut more);
         if *name == carrier::HEADER {
             for value in values {
                 let (name, value) = carrier::read(value)
@@ -150,17 +152,19 @@ pub(crate) fn read_headers(fields: &HeaderMap, envelope: &mut Envelope) {
                 headers.push(name.clone(), read(value));
             }
         }
+        // What was not wanted is passed over.
+        more.for_each(drop);
     }
     if id.is_none() && cloudevents::is_event(&headers) {
         id = cloudevents::message_id(&headers);
     }
+    let named = id.is_some();
     if let Some(id) = id {
         envelope.id = id;
     }
     envelope.headers = headers;
-    if properties != Properties::NONE {
-        *envelope.properties_mut() = properties;
-    }
+    envelope.set_properties(properties);
+    named
 }
 
 /// Reads one field into the properties; false when it is not one or says nothing we understand.

@@ -14,7 +14,7 @@ use tokio::{
 };
 use tracing::debug;
 use transload_adapter::Event;
-use transload_envelope::{Envelope, Origin, Text};
+use transload_envelope::{Envelope, MessageId, Origin, Text, Value};
 
 use super::{COME_AGAIN, Call, Outcome, Refused, STOPPING, bad_signature, problem};
 use crate::{
@@ -123,18 +123,24 @@ impl Call<'_> {
         delivery: Option<Delivery>,
         unpacked: bool,
     ) -> Envelope {
-        let mut envelope = Envelope::new(self.origin(user), payload);
-        mapping::read_headers(self.fields(), &mut envelope);
+        // One is made below, but not in vain: most senders have given an id.
+        let unnamed = MessageId::from_source(Text::new());
+        let mut envelope = Envelope::identified(Some(unnamed), self.origin(user), payload);
+        let mut named = mapping::read_headers(self.fields(), &mut envelope);
         if unpacked {
             envelope.properties_mut().content_encoding = None;
         }
         if let Some(delivery) = delivery {
             if let Some(id) = delivery.id.as_deref().and_then(mapping::usable_id) {
                 envelope.id = id;
+                named = true;
             }
             if let Some(event) = delivery.event {
                 envelope.properties_mut().kind = Some(event.into());
             }
+        }
+        if !named {
+            envelope.id = MessageId::generate();
         }
         envelope
     }
@@ -149,21 +155,27 @@ impl Call<'_> {
             Method::PUT => Text::from_static("PUT"),
             ref other => other.as_str().into(),
         };
-        let mut origin = Origin::new(server.name.clone(), "http", address.clone())
-            .with("method", method)
-            .with("path", head.uri.path())
-            .with("peer", written.clone())
-            .with("client", client);
+        let mut attributes = Vec::with_capacity(7);
+        let mut add = |name, value| attributes.push((Text::from_static(name), Value::Text(value)));
+        add("method", method);
+        add("path", head.uri.path().into());
+        add("peer", written.clone());
+        add("client", client);
         if let Some(User(name)) = user {
-            origin = origin.with("user", name);
+            add("user", name);
         }
         if let Some(query) = head.uri.query() {
-            origin = origin.with("query", query);
+            add("query", query.into());
         }
         if let Some(host) = self.text(&HOST).or(head.uri.host()) {
-            origin = origin.with("host", host);
+            add("host", host.into());
         }
-        origin
+        Origin {
+            adapter: server.name.clone(),
+            protocol: Text::from_static("http"),
+            address: address.clone(),
+            attributes,
+        }
     }
 
     /// Hands a message to the gateway and waits for its verdict.
@@ -182,11 +194,15 @@ impl Call<'_> {
                 Err(_) => return Answer::later(COME_AGAIN, NO_ROOM),
             },
         };
-        let waiting = match timeout_at(until, intake.hand_over(envelope, buffered, credit)).await {
-            Ok(Ok(waiting)) => waiting,
-            Ok(Err(Closed)) => return Answer::later(COME_AGAIN, STOPPING),
-            Err(_) => return Answer::later(COME_AGAIN, NO_ROOM),
+        let place = match intake.place_now() {
+            Some(place) => place,
+            None => match timeout_at(until, intake.place()).await {
+                Ok(Ok(place)) => place,
+                Ok(Err(Closed)) => return Answer::later(COME_AGAIN, STOPPING),
+                Err(_) => return Answer::later(COME_AGAIN, NO_ROOM),
+            },
         };
+        let waiting = intake.hand_over(place, envelope, buffered, credit);
         // What was handed over must not keep the input from ending while it waits for its verdict.
         drop(intake);
         match timeout_at(until, waiting).await {
