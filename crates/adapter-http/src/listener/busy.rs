@@ -18,8 +18,19 @@ pub(super) struct Busy(Arc<State>);
 struct State {
     now: AtomicUsize,
     ever: AtomicBool,
+    /// Whether anybody has waited: with HTTP/1.1 nobody does.
+    watched: AtomicBool,
     /// Told of each begin and end, to those that wait at that moment.
     changed: Notify,
+}
+
+impl State {
+    /// Tells of a change whoever may wait.
+    fn tell(&self) {
+        if self.watched.load(Ordering::SeqCst) {
+            self.changed.notify_waiters();
+        }
+    }
 }
 
 /// A request that is under way, until this is dropped.
@@ -31,7 +42,7 @@ impl Busy {
     pub(super) fn begin(&self) -> UnderWay {
         self.0.now.fetch_add(1, Ordering::SeqCst);
         self.0.ever.store(true, Ordering::SeqCst);
-        self.0.changed.notify_waiters();
+        self.0.tell();
         UnderWay(self.clone())
     }
 
@@ -42,6 +53,7 @@ impl Busy {
 
     /// Resolves when nothing has been under way for so long.
     pub(super) async fn idle(&self, for_so_long: Duration) {
+        self.0.watched.store(true, Ordering::SeqCst);
         loop {
             let changed = self.0.changed.notified();
             if self.0.now.load(Ordering::SeqCst) > 0 {
@@ -56,7 +68,7 @@ impl Busy {
 impl Drop for UnderWay {
     fn drop(&mut self) {
         self.0.0.now.fetch_sub(1, Ordering::SeqCst);
-        self.0.0.changed.notify_waiters();
+        self.0.0.tell();
     }
 }
 

@@ -82,6 +82,7 @@ impl Serve for Server {
 }
 
 async fn serve_requests(server: &Arc<Server>, stream: Stream, peer: Peer) {
+    let peer = Arc::new(peer);
     let wire = Wire::open(stream, server.config.write_timeout.get());
     let opened = tokio::select! {
         opened = timeout(server.config.header_timeout.get(), wire) => opened,
@@ -95,7 +96,7 @@ async fn serve_requests(server: &Arc<Server>, stream: Stream, peer: Peer) {
     let (busy, address) = (Busy::default(), peer.address);
     let service = service_fn({
         let (server, busy) = (Arc::clone(server), busy.clone());
-        move |request| answer(Arc::clone(&server), busy.begin(), peer.clone(), request)
+        move |request| answer(Arc::clone(&server), busy.begin(), Arc::clone(&peer), request)
     });
     let io = TokioIo::new(wire);
     let outcome = match version {
@@ -161,7 +162,7 @@ impl<F: Future<Output: Send + 'static> + Send + 'static> Executor<F> for Tasks {
 async fn answer(
     server: Arc<Server>,
     under_way: UnderWay,
-    peer: Peer,
+    peer: Arc<Peer>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let response = respond(&server, &peer, request).await;

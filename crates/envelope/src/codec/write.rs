@@ -6,7 +6,8 @@ pub(super) fn envelope(envelope: &Envelope, into: &mut Vec<u8>) {
     let properties = envelope.properties();
     let plain = *properties == Properties::NONE;
     into.reserve(envelope.size());
-    into.extend([VERSION, u8::from(readdressed) | u8::from(!plain) << 1, envelope.hops]);
+    let flags = u8::from(readdressed) | u8::from(!plain) << 1;
+    into.extend_from_slice(&[VERSION, flags, envelope.hops]);
     text(envelope.id.as_text(), into);
     origin(&envelope.origin, into);
     if readdressed {
