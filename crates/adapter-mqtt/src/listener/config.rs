@@ -131,10 +131,10 @@ pub struct Config {
     #[serde(default = "defaults::max_queued_bytes")]
     pub max_queued_bytes: ByteSize,
 
-    /// How long a client that publishes with QoS 1 or 2 is held back, at most, for a subscriber that has
-    /// fallen behind: one whose session ends with its connection, and for which 4 MiB wait, or half of
-    /// what may wait. When it has not caught up by then, messages wait for it up to its bounds, and
-    /// nobody is held back for it until it has. `0s` holds nobody back.
+    /// How long a client that publishes with `QoS` 1 or 2 is held back, at most, for a subscriber
+    /// that has fallen behind: one whose session ends with its connection, and for which 4 MiB
+    /// wait, or half of what may wait. When it has not caught up by then, messages wait for it up
+    /// to its bounds, and nobody is held back for it until it has. `0s` holds nobody back.
     #[serde(default = "defaults::slow_subscriber_wait")]
     pub slow_subscriber_wait: HumanDuration,
 
