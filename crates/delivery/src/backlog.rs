@@ -15,6 +15,11 @@ pub(crate) trait Entry {
     fn position(&self) -> u64;
     /// Its size in bytes, by `Envelope::size`.
     fn size(&self) -> u64;
+
+    /// What it takes of the bytes that may wait.
+    fn bytes_taken(&self) -> u64 {
+        self.size()
+    }
     /// When it was appended.
     fn stored_at(&self) -> Timestamp;
 }
@@ -83,7 +88,7 @@ impl<W: Waiting> Backlog<W> {
 
     /// Adds a message behind all others.
     pub(crate) fn push(&mut self, entry: W::Entry) {
-        self.load.add(entry.size());
+        self.load.add(entry.bytes_taken());
         self.waiting.push_back(entry);
     }
 
@@ -125,7 +130,7 @@ impl<W: Waiting> Backlog<W> {
     pub(crate) fn finish(&mut self, positions: impl Iterator<Item = u64>) -> Vec<W::Entry> {
         let gone: Vec<_> = positions.filter_map(|at| self.leased.remove(&at)).collect();
         for entry in &gone {
-            self.load.remove(entry.size());
+            self.load.remove(entry.bytes_taken());
         }
         gone
     }
@@ -190,7 +195,7 @@ impl<W: Waiting> Backlog<W> {
 
     fn drop_front(&mut self) -> Option<W::Entry> {
         let entry = self.pop_front()?;
-        self.load.remove(entry.size());
+        self.load.remove(entry.bytes_taken());
         Some(entry)
     }
 }

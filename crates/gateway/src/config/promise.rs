@@ -120,7 +120,7 @@ fn queue_settings(keys: Option<&QueueKeys>, guarantee: Guarantee) -> QueueSettin
     };
     let (messages, bytes) = match storage {
         Storage::Disk => (1_000_000, 1 << 30),
-        Storage::Memory => (100_000, 64 << 20),
+        Storage::Memory => (100_000, 32 << 20),
     };
     QueueSettings {
         storage,

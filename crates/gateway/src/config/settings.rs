@@ -259,7 +259,8 @@ pub(super) struct QueueKeys {
     pub(super) storage: Option<StorageKey>,
     /// How many messages may wait. Default: 1000000 on disk, 100000 in memory.
     pub(super) max_messages: Option<NonZeroU64>,
-    /// How many bytes of messages may wait. Default: "1GiB" on disk, "64MiB" in memory.
+    /// How many bytes messages may take that wait; in memory that is about 0.7 KiB more for each
+    /// than on disk. Default: "1GiB" on disk, "32MiB" in memory.
     #[schemars(with = "Option<ByteSize>")]
     pub(super) max_bytes: Option<Spanned<ByteSize>>,
     /// How long a message may wait; older ones are dropped and counted. Default: without end.

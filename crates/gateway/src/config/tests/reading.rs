@@ -182,7 +182,7 @@ Messages and sessions are kept in transload-data
 ROUTE            FROM  MATCH         TO                              GUARANTEE    QUEUE
 telemetry        door  devices/{id}  broker: exchange e, key d.{id}  stored       disk, 1000000 messages, 1GiB
                                      door
-rest (fallback)  any   #             door                            best-effort  memory, 100000 messages, 64MiB
+rest (fallback)  any   #             door                            best-effort  memory, 100000 messages, 32MiB
 
 stored:       acknowledged to the source once the message is on disk; delivered from there, also after a restart
 best-effort:  acknowledged to the source as soon as the message was read; lost when the gateway ends before it is delivered
