@@ -197,7 +197,7 @@ fn buffer_messages() -> usize {
 }
 
 fn buffer_bytes() -> ByteSize {
-    ByteSize::from_mib(16)
+    ByteSize::from_mib(8)
 }
 
 fn five_seconds() -> HumanDuration {
