@@ -1,9 +1,10 @@
 //! Messages of durable pull consumers of streams.
 //!
-//! They are asked for in batches, the next when the last has come and there is room: what waits
-//! unseen would run out of its `ack_wait`.
+//! They are asked for as far as there is room: what waits unseen would run out of its `ack_wait`. Of
+//! two questions that are open, the server answers the first first, and need not wait for the next.
 
 use std::{
+    collections::VecDeque,
     fmt::Write as _,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -12,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use tokio::{
     sync::{Notify, mpsc},
-    time::timeout,
+    time::{Instant, timeout_at},
 };
 use transload_adapter::{ConnectError, Settlement};
 use transload_envelope::{Envelope, MessageId, Origin, Text, Timestamp};
@@ -34,8 +35,11 @@ const PULL_EXPIRES: Duration = Duration::from_secs(20);
 /// How long after that it may take to say that it has closed it.
 const PULL_GRACE: Duration = Duration::from_secs(5);
 
-/// How many bytes are asked for at once. A message that is larger comes alone. Twice as many may
-/// wait in the adapter.
+/// How many questions are open at once.
+const QUESTIONS_MAX: usize = 2;
+
+/// How many bytes all questions ask for. As many may wait in the adapter. A message that is larger
+/// than what one asks for comes alone.
 const PULL_BYTES: usize = 4 * 1024 * 1024;
 
 /// Reads one durable consumer.
@@ -44,39 +48,60 @@ struct Puller {
     /// What the subjects start with on which answers come; each question has one of its own, so
     /// that the end of an earlier one is not taken for the end of the present one.
     inbox: String,
-    question: Arc<Question>,
+    questions: Arc<Questions>,
     room: Arc<Room>,
 }
 
-/// The question that is open.
+/// The questions that are open.
 #[derive(Debug, Default)]
-struct Question {
+struct Questions {
     asked: Mutex<Asked>,
-    ended: Notify,
+    changed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Asked {
-    number: u64,
-    /// How many messages it may still bring.
-    missing: usize,
-    end: Option<Result<Pulled, String>>,
+    last: u64,
+    /// The oldest first.
+    open: VecDeque<Question>,
+    /// The next message is larger than what was asked for.
+    is_too_large: bool,
+    /// Why there are no more answers.
+    failure: Option<String>,
     /// Once nobody takes messages any more: where those are to be given back that come.
     given_back: Option<Vec<String>>,
 }
 
-/// How a question for messages ended.
+#[derive(Debug)]
+struct Question {
+    number: u64,
+    /// How many messages it may still bring.
+    missing: usize,
+    /// When the server has to have ended it.
+    until: Instant,
+}
+
+/// What is to be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ask {
+    /// Many messages.
+    Many,
+    /// The next one, whatever its size.
+    One,
+}
+
+/// How a question ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pulled {
-    /// Ask again.
-    Again,
+    /// There is nothing, or not now.
+    Over,
     /// The next message is larger than what was asked for.
     TooLarge,
 }
 
 /// How many messages may wait in the adapter.
 pub(super) fn room_of(consumers: &[Consumer]) -> usize {
-    consumers.iter().map(|consumer| consumer.batch * 2).sum::<usize>().max(1)
+    consumers.iter().map(|consumer| consumer.batch * 2 + QUESTIONS_MAX).sum::<usize>().max(1)
 }
 
 /// Starts reading a consumer.
@@ -88,10 +113,10 @@ pub(super) async fn open(
     place: usize,
 ) -> Result<(), ConnectError> {
     let inbox = shared.client.new_inbox();
-    let question = Arc::<Question>::default();
+    let questions = Arc::<Questions>::default();
     let sink = Box::new(StreamSink {
         inbox: inbox.clone(),
-        question: Arc::clone(&question),
+        questions: Arc::clone(&questions),
         ledger: Arc::clone(&shared.ledger),
         ack_wait: consumer.ack_wait,
         name: shared.context.name.clone(),
@@ -102,7 +127,7 @@ pub(super) async fn open(
     });
     let number = shared.client.subscribe(&format!("{inbox}.*"), None, sink).await;
     let number = number.map_err(|_| shared.lost())?;
-    let puller = Puller { consumer, inbox, question, room: Arc::clone(room) };
+    let puller = Puller { consumer, inbox, questions, room: Arc::clone(room) };
     shared.context.tasks.spawn(puller.run(shared.clone(), number));
     Ok(())
 }
@@ -110,57 +135,44 @@ pub(super) async fn open(
 impl Puller {
     /// Reads until the adapter is to stop or the connection is lost.
     async fn run(self, shared: Shared, number: u64) {
-        let most = (self.consumer.batch, PULL_BYTES);
-        let mut limit = most;
         loop {
-            let next = tokio::select! {
-                next = self.pull(limit, &shared) => next,
+            let asked = tokio::select! {
+                asked = self.ask(&shared) => asked,
                 () = shared.context.stop.cancelled() => break,
                 () = shared.link.lost() => return,
             };
-            limit = match next {
-                Ok(Pulled::Again) => most,
-                Ok(Pulled::TooLarge) => (1, 0),
-                Err(reason) => {
-                    shared.link.lose(format!("consumer {}: {reason}", self.consumer.name));
-                    return;
-                }
-            };
+            if let Err(reason) = asked {
+                shared.link.lose(format!("consumer {}: {reason}", self.consumer.name));
+                return;
+            }
         }
         self.give_back(&shared, number).await;
     }
 
-    /// Asks for messages once there is room for them, and waits until they have come. May be dropped
-    /// at any point.
-    async fn pull(
-        &self,
-        (batch, bytes_max): (usize, usize),
-        shared: &Shared,
-    ) -> Result<Pulled, String> {
+    /// Asks for messages once there is room for them. May be dropped at any point.
+    async fn ask(&self, shared: &Shared) -> Result<(), String> {
+        let (messages, bytes_max) = match self.questions.until_free().await? {
+            Ask::Many => (self.consumer.batch.div_ceil(QUESTIONS_MAX), PULL_BYTES / QUESTIONS_MAX),
+            Ask::One => (1, 0),
+        };
         self.room.until(self.consumer.batch, PULL_BYTES).await;
-        let number = self.question.begin(batch);
+        let number = self.questions.open(messages);
         let answers = format!("{}.{number}", self.inbox);
         let ask = format!(
-            "{{\"batch\":{batch},\"expires\":{},\"max_bytes\":{bytes_max}}}",
+            "{{\"batch\":{messages},\"expires\":{},\"max_bytes\":{bytes_max}}}",
             PULL_EXPIRES.as_nanos()
         );
         let mut frames = Frames::default();
         frames.publish(&self.consumer.next, Reply::To(&answers), &ask.into());
-        if shared.client.write(frames).await.is_err() {
-            return Err("the connection has ended".to_owned());
-        }
-        match timeout(PULL_EXPIRES + PULL_GRACE, self.question.end()).await {
-            Ok(end) => end,
-            Err(_) => Err("the server does not answer".to_owned()),
-        }
+        shared.client.write(frames).await.map_err(|_| "the connection has ended".to_owned())
     }
 
     /// Gives back what the server has sent and nobody will take.
     async fn give_back(self, shared: &Shared, number: u64) {
-        self.question.lock().given_back = Some(Vec::new());
+        self.questions.lock().given_back = Some(Vec::new());
         let Ok(drained) = shared.client.drain(vec![number]).await else { return };
         drop(drained.await);
-        let Some(replies) = self.question.lock().given_back.take() else { return };
+        let Some(replies) = self.questions.lock().given_back.take() else { return };
         let mut frames = Frames::default();
         for reply in replies {
             frames.answer(&reply, ledger::answer(&Settlement::RELEASED).as_bytes());
@@ -170,24 +182,63 @@ impl Puller {
     }
 }
 
-impl Question {
-    /// Opens the next question, and returns its number.
-    fn begin(&self, messages: usize) -> u64 {
+impl Questions {
+    /// Opens a question, and returns its number.
+    fn open(&self, messages: usize) -> u64 {
         let mut asked = self.lock();
-        asked.number += 1;
-        asked.missing = messages;
-        asked.end = None;
-        asked.number
+        asked.last += 1;
+        let number = asked.last;
+        let until = Instant::now() + PULL_EXPIRES + PULL_GRACE;
+        asked.open.push_back(Question { number, missing: messages, until });
+        number
     }
 
-    /// Waits until the question has ended.
-    async fn end(&self) -> Result<Pulled, String> {
+    /// Waits until something may be asked. Cancel-safe.
+    async fn until_free(&self) -> Result<Ask, String> {
         loop {
-            if let Some(end) = self.lock().end.take() {
-                return end;
+            let oldest = {
+                let mut asked = self.lock();
+                if let Some(failure) = asked.failure.take() {
+                    return Err(failure);
+                }
+                if !asked.is_too_large && asked.open.len() < QUESTIONS_MAX {
+                    return Ok(Ask::Many);
+                }
+                // Those that are still open cannot bring it either.
+                let Some(oldest) = asked.open.front() else {
+                    asked.is_too_large = false;
+                    return Ok(Ask::One);
+                };
+                oldest.until
+            };
+            if timeout_at(oldest, self.changed.notified()).await.is_err() {
+                return Err("the server does not answer".to_owned());
             }
-            self.ended.notified().await;
         }
+    }
+
+    /// A message has come. The oldest question is answered first.
+    fn come(asked: &mut Asked) -> bool {
+        let Some(oldest) = asked.open.front_mut() else { return false };
+        oldest.missing = oldest.missing.saturating_sub(1);
+        let is_over = oldest.missing == 0;
+        if is_over {
+            asked.open.pop_front();
+        }
+        is_over
+    }
+
+    /// The server has ended a question.
+    fn end(&self, number: Option<u64>, how: Result<Pulled, String>) {
+        let mut asked = self.lock();
+        asked.open.retain(|question| Some(question.number) != number);
+        match how {
+            Ok(Pulled::Over) => {}
+            Ok(Pulled::TooLarge) => asked.is_too_large = true,
+            Err(reason) => asked.failure = Some(reason),
+        }
+        drop(asked);
+        self.changed.notify_one();
     }
 
     fn lock(&self) -> MutexGuard<'_, Asked> {
@@ -198,7 +249,7 @@ impl Question {
 /// Takes what the server sends for the questions of one consumer.
 struct StreamSink {
     inbox: String,
-    question: Arc<Question>,
+    questions: Arc<Questions>,
     ledger: Arc<Ledger>,
     ack_wait: Duration,
     name: Text,
@@ -222,15 +273,10 @@ impl StreamSink {
     fn note(&self, message: &Message<'_>) {
         let Some(status) = message.status() else { return };
         let number = message.last_token().parse().ok();
-        let end = match end(status) {
-            Ok(Some(how)) => Ok(how),
-            Ok(None) => return,
-            Err(reason) => Err(reason),
-        };
-        let mut asked = self.question.lock();
-        if number == Some(asked.number) || end.is_err() {
-            asked.end = Some(end);
-            self.question.ended.notify_one();
+        match end(status) {
+            Ok(None) => {}
+            Ok(Some(how)) => self.questions.end(number, Ok(how)),
+            Err(reason) => self.questions.end(number, Err(reason)),
         }
     }
 
@@ -238,15 +284,13 @@ impl StreamSink {
         // Without it nobody could acknowledge the message.
         let Some(reply) = message.reply.as_deref() else { return };
         {
-            let mut asked = self.question.lock();
+            let mut asked = self.questions.lock();
             if let Some(given_back) = &mut asked.given_back {
                 given_back.push(reply.to_owned());
                 return;
             }
-            asked.missing = asked.missing.saturating_sub(1);
-            if asked.missing == 0 && asked.end.is_none() {
-                asked.end = Some(Ok(Pulled::Again));
-                self.question.ended.notify_one();
+            if Questions::come(&mut asked) {
+                self.questions.changed.notify_one();
             }
         }
         let envelope = envelope(&self.name, self.mapping, message, reply);
@@ -264,7 +308,7 @@ impl StreamSink {
 
 /// Whether a status ends its question, after the server's `consumer.go`; an error ends the consumer.
 fn end((code, description): (u16, &str)) -> Result<Option<Pulled>, String> {
-    let over = Ok(Some(Pulled::Again));
+    let over = Ok(Some(Pulled::Over));
     match code {
         // A sign of life.
         100 => Ok(None),
@@ -349,9 +393,9 @@ mod tests {
     fn each_status_of_a_pull_has_its_reaction() {
         for (code, description, wanted) in [
             (100, "Idle Heartbeat", Ok(None)),
-            (404, "No Messages", Ok(Some(Pulled::Again))),
-            (408, "Request Timeout", Ok(Some(Pulled::Again))),
-            (409, "Leadership Change", Ok(Some(Pulled::Again))),
+            (404, "No Messages", Ok(Some(Pulled::Over))),
+            (408, "Request Timeout", Ok(Some(Pulled::Over))),
+            (409, "Leadership Change", Ok(Some(Pulled::Over))),
             (409, "Message Size Exceeds MaxBytes", Ok(Some(Pulled::TooLarge))),
             (409, "Consumer Deleted", Err(())),
             (409, "Consumer is push based", Err(())),
@@ -360,6 +404,50 @@ mod tests {
         ] {
             assert_eq!(end((code, description)).map_err(drop), wanted, "{code} {description}");
         }
+    }
+
+    fn free(questions: &Questions) -> Option<Result<Ask, String>> {
+        use futures_util::FutureExt as _;
+        questions.until_free().now_or_never()
+    }
+
+    #[tokio::test]
+    async fn two_questions_are_open_and_the_oldest_is_answered_first() {
+        let questions = Questions::default();
+        let come = || Questions::come(&mut questions.lock());
+        assert_eq!(free(&questions), Some(Ok(Ask::Many)));
+        assert_eq!((questions.open(2), questions.open(1)), (1, 2));
+        assert_eq!(free(&questions), None);
+        assert_eq!([come(), come()], [false, true]);
+        assert_eq!(free(&questions), Some(Ok(Ask::Many)));
+        assert_eq!([come(), come()], [true, false]);
+        questions.open(9);
+        questions.open(9);
+        questions.end(Some(1), Ok(Pulled::Over));
+        assert_eq!(free(&questions), None, "that one is over for long");
+        questions.end(Some(3), Ok(Pulled::Over));
+        assert_eq!(free(&questions), Some(Ok(Ask::Many)));
+        questions.end(None, Err("gone".to_owned()));
+        assert_eq!(free(&questions), Some(Err("gone".to_owned())));
+    }
+
+    #[tokio::test]
+    async fn a_message_that_is_too_large_is_asked_for_alone() {
+        let questions = Questions::default();
+        let (first, second) = (questions.open(9), questions.open(9));
+        questions.end(Some(first), Ok(Pulled::TooLarge));
+        assert_eq!(free(&questions), None);
+        questions.end(Some(second), Ok(Pulled::TooLarge));
+        assert_eq!(free(&questions), Some(Ok(Ask::One)));
+        assert_eq!(free(&questions), Some(Ok(Ask::Many)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_that_the_server_forgets_is_a_failure() {
+        let questions = Questions::default();
+        questions.open(9);
+        questions.open(9);
+        assert!(questions.until_free().await.unwrap_err().contains("does not answer"));
     }
 
     #[test]
