@@ -60,7 +60,9 @@ impl Recent {
         let mut kept = lock(&self.kept);
         let Kept { bytes, lengths, encoded, second } = &mut *kept;
         let (_, in_second) = match second {
-            Some((begin, _)) if now.duration_since(*begin) < SECOND => second.get_or_insert((now, 0)),
+            Some((begin, _)) if now.duration_since(*begin) < SECOND => {
+                second.get_or_insert((now, 0))
+            }
             Some(_) | None => second.insert((now, 0)),
         };
         if *in_second >= self.bytes_max {

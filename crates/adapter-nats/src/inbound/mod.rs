@@ -11,6 +11,7 @@
 mod consumer;
 mod core;
 mod ledger;
+mod questions;
 mod room;
 mod stream;
 

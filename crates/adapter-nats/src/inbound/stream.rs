@@ -3,18 +3,10 @@
 //! They are asked for as far as there is room: what waits unseen would run out of its `ack_wait`. Of
 //! two questions that are open, the server answers the first first, and need not wait for the next.
 
-use std::{
-    collections::VecDeque,
-    fmt::Write as _,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::{
-    sync::{Notify, mpsc},
-    time::{Instant, timeout_at},
-};
+use tokio::sync::mpsc;
 use transload_adapter::{ConnectError, Settlement};
 use transload_envelope::{Envelope, MessageId, Origin, Text, Timestamp};
 
@@ -22,21 +14,13 @@ use super::{
     Arrival, Shared,
     consumer::Consumer,
     ledger::{self, Ledger},
+    questions::{Ask, PULL_EXPIRES, QUESTIONS_MAX, Questions, end},
     room::Room,
 };
 use crate::{
-    client::{Frames, Message, NO_RESPONDERS, Reply, Sink},
+    client::{Frames, Message, Reply, Sink},
     mapping::{self, AddressMapping},
 };
-
-/// How long the server keeps a question for messages open.
-const PULL_EXPIRES: Duration = Duration::from_secs(20);
-
-/// How long after that it may take to say that it has closed it.
-const PULL_GRACE: Duration = Duration::from_secs(5);
-
-/// How many questions are open at once.
-const QUESTIONS_MAX: usize = 2;
 
 /// How many bytes all questions ask for. As many may wait in the adapter. A message that is larger
 /// than what one asks for comes alone.
@@ -50,53 +34,6 @@ struct Puller {
     inbox: String,
     questions: Arc<Questions>,
     room: Arc<Room>,
-}
-
-/// The questions that are open.
-#[derive(Debug, Default)]
-struct Questions {
-    asked: Mutex<Asked>,
-    changed: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Asked {
-    last: u64,
-    /// The oldest first.
-    open: VecDeque<Question>,
-    /// The next message is larger than what was asked for.
-    is_too_large: bool,
-    /// Why there are no more answers.
-    failure: Option<String>,
-    /// Once nobody takes messages any more: where those are to be given back that come.
-    given_back: Option<Vec<String>>,
-}
-
-#[derive(Debug)]
-struct Question {
-    number: u64,
-    /// How many messages it may still bring.
-    missing: usize,
-    /// When the server has to have ended it.
-    until: Instant,
-}
-
-/// What is to be asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ask {
-    /// Many messages.
-    Many,
-    /// The next one, whatever its size.
-    One,
-}
-
-/// How a question ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pulled {
-    /// There is nothing, or not now.
-    Over,
-    /// The next message is larger than what was asked for.
-    TooLarge,
 }
 
 /// How many messages may wait in the adapter.
@@ -169,80 +106,15 @@ impl Puller {
 
     /// Gives back what the server has sent and nobody will take.
     async fn give_back(self, shared: &Shared, number: u64) {
-        self.questions.lock().given_back = Some(Vec::new());
+        self.questions.give_back();
         let Ok(drained) = shared.client.drain(vec![number]).await else { return };
         drop(drained.await);
-        let Some(replies) = self.questions.lock().given_back.take() else { return };
         let mut frames = Frames::default();
-        for reply in replies {
+        for reply in self.questions.given_back() {
             frames.answer(&reply, ledger::answer(&Settlement::RELEASED).as_bytes());
         }
         // If the connection has ended, the server gives them to others by itself.
         drop(shared.client.write(frames).await);
-    }
-}
-
-impl Questions {
-    /// Opens a question, and returns its number.
-    fn open(&self, messages: usize) -> u64 {
-        let mut asked = self.lock();
-        asked.last += 1;
-        let number = asked.last;
-        let until = Instant::now() + PULL_EXPIRES + PULL_GRACE;
-        asked.open.push_back(Question { number, missing: messages, until });
-        number
-    }
-
-    /// Waits until something may be asked. Cancel-safe.
-    async fn until_free(&self) -> Result<Ask, String> {
-        loop {
-            let oldest = {
-                let mut asked = self.lock();
-                if let Some(failure) = asked.failure.take() {
-                    return Err(failure);
-                }
-                if !asked.is_too_large && asked.open.len() < QUESTIONS_MAX {
-                    return Ok(Ask::Many);
-                }
-                // Those that are still open cannot bring it either.
-                let Some(oldest) = asked.open.front() else {
-                    asked.is_too_large = false;
-                    return Ok(Ask::One);
-                };
-                oldest.until
-            };
-            if timeout_at(oldest, self.changed.notified()).await.is_err() {
-                return Err("the server does not answer".to_owned());
-            }
-        }
-    }
-
-    /// A message has come. The oldest question is answered first.
-    fn come(asked: &mut Asked) -> bool {
-        let Some(oldest) = asked.open.front_mut() else { return false };
-        oldest.missing = oldest.missing.saturating_sub(1);
-        let is_over = oldest.missing == 0;
-        if is_over {
-            asked.open.pop_front();
-        }
-        is_over
-    }
-
-    /// The server has ended a question.
-    fn end(&self, number: Option<u64>, how: Result<Pulled, String>) {
-        let mut asked = self.lock();
-        asked.open.retain(|question| Some(question.number) != number);
-        match how {
-            Ok(Pulled::Over) => {}
-            Ok(Pulled::TooLarge) => asked.is_too_large = true,
-            Err(reason) => asked.failure = Some(reason),
-        }
-        drop(asked);
-        self.changed.notify_one();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Asked> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -283,15 +155,8 @@ impl StreamSink {
     fn enter(&self, message: &Message<'_>) {
         // Without it nobody could acknowledge the message.
         let Some(reply) = message.reply.as_deref() else { return };
-        {
-            let mut asked = self.questions.lock();
-            if let Some(given_back) = &mut asked.given_back {
-                given_back.push(reply.to_owned());
-                return;
-            }
-            if Questions::come(&mut asked) {
-                self.questions.changed.notify_one();
-            }
+        if !self.questions.come(reply) {
+            return;
         }
         let envelope = envelope(&self.name, self.mapping, message, reply);
         let bytes = envelope.payload.len();
@@ -303,25 +168,6 @@ impl StreamSink {
             self.room.leave(bytes);
             self.ledger.leave(tag);
         }
-    }
-}
-
-/// Whether a status ends its question, after the server's `consumer.go`; an error ends the consumer.
-fn end((code, description): (u16, &str)) -> Result<Option<Pulled>, String> {
-    let over = Ok(Some(Pulled::Over));
-    match code {
-        // A sign of life.
-        100 => Ok(None),
-        // There is nothing, or was nothing for as long as it was open.
-        404 | 408 => over,
-        409 if description.contains("MaxBytes") => Ok(Some(Pulled::TooLarge)),
-        409 if ["Leadership Change", "Server Shutdown", "Batch Completed"]
-            .contains(&description) =>
-        {
-            over
-        }
-        NO_RESPONDERS => Err("nobody answers for it any more".to_owned()),
-        other => Err(format!("the server says {other} {description}")),
     }
 }
 
@@ -387,67 +233,38 @@ fn envelope(name: &Text, mapping: AddressMapping, message: &Message<'_>, reply: 
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    #[test]
-    fn each_status_of_a_pull_has_its_reaction() {
-        for (code, description, wanted) in [
-            (100, "Idle Heartbeat", Ok(None)),
-            (404, "No Messages", Ok(Some(Pulled::Over))),
-            (408, "Request Timeout", Ok(Some(Pulled::Over))),
-            (409, "Leadership Change", Ok(Some(Pulled::Over))),
-            (409, "Message Size Exceeds MaxBytes", Ok(Some(Pulled::TooLarge))),
-            (409, "Consumer Deleted", Err(())),
-            (409, "Consumer is push based", Err(())),
-            (503, "No Responders", Err(())),
-            (400, "Bad Request", Err(())),
-        ] {
-            assert_eq!(end((code, description)).map_err(drop), wanted, "{code} {description}");
-        }
-    }
-
-    fn free(questions: &Questions) -> Option<Result<Ask, String>> {
-        use futures_util::FutureExt as _;
-        questions.until_free().now_or_never()
-    }
+    use super::{super::questions::tests::free, *};
+    use crate::client::HeaderBlock;
 
     #[tokio::test]
-    async fn two_questions_are_open_and_the_oldest_is_answered_first() {
-        let questions = Questions::default();
-        let come = || Questions::come(&mut questions.lock());
-        assert_eq!(free(&questions), Some(Ok(Ask::Many)));
-        assert_eq!((questions.open(2), questions.open(1)), (1, 2));
-        assert_eq!(free(&questions), None);
-        assert_eq!([come(), come()], [false, true]);
-        assert_eq!(free(&questions), Some(Ok(Ask::Many)));
-        assert_eq!([come(), come()], [true, false]);
+    async fn a_status_in_a_stream_is_a_message() {
+        let (queue, mut arrivals) = mpsc::channel(2);
+        let questions = Arc::<Questions>::default();
+        let mut sink = StreamSink {
+            inbox: "_INBOX.x".to_owned(),
+            questions: Arc::clone(&questions),
+            ledger: Arc::default(),
+            ack_wait: Duration::from_secs(30),
+            name: "in".into(),
+            mapping: AddressMapping::Nats,
+            queue,
+            room: Arc::default(),
+            place: 1,
+        };
         questions.open(9);
-        questions.open(9);
-        questions.end(Some(1), Ok(Pulled::Over));
-        assert_eq!(free(&questions), None, "that one is over for long");
-        questions.end(Some(3), Ok(Pulled::Over));
+        let deleted = |subject: &'static str| Message {
+            subject: subject.into(),
+            reply: Some("$JS.ACK.S.c.1.7.9.1700000000123456789.5".into()),
+            headers: Some(HeaderBlock(b"NATS/1.0 409 Consumer Deleted\r\n\r\n")),
+            payload: b"",
+        };
+        sink.take(deleted("orders.new"));
+        sink.take(deleted("_INBOX.xy"));
+        assert_eq!(arrivals.recv().await.unwrap().envelope.address, "orders/new".into());
+        assert_eq!(arrivals.recv().await.unwrap().envelope.address, "_INBOX/xy".into());
         assert_eq!(free(&questions), Some(Ok(Ask::Many)));
-        questions.end(None, Err("gone".to_owned()));
-        assert_eq!(free(&questions), Some(Err("gone".to_owned())));
-    }
-
-    #[tokio::test]
-    async fn a_message_that_is_too_large_is_asked_for_alone() {
-        let questions = Questions::default();
-        let (first, second) = (questions.open(9), questions.open(9));
-        questions.end(Some(first), Ok(Pulled::TooLarge));
-        assert_eq!(free(&questions), None);
-        questions.end(Some(second), Ok(Pulled::TooLarge));
-        assert_eq!(free(&questions), Some(Ok(Ask::One)));
-        assert_eq!(free(&questions), Some(Ok(Ask::Many)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_question_that_the_server_forgets_is_a_failure() {
-        let questions = Questions::default();
-        questions.open(9);
-        questions.open(9);
-        assert!(questions.until_free().await.unwrap_err().contains("does not answer"));
+        sink.take(deleted("_INBOX.x.1"));
+        assert!(matches!(free(&questions), Some(Err(_))));
     }
 
     #[test]
