@@ -103,7 +103,7 @@ pub(crate) async fn open(
         let teller = Teller { name: name.clone(), place, purpose };
         match Client::connect(&uri, config, tls, &teller, tasks).await {
             Ok(client) => return Ok(client),
-            Err(error) => failure = worse(failure, locate(&teller.place, error)),
+            Err(error) => failure = failure.or(locate(&teller.place, error)),
         }
     }
     Err(failure)
@@ -187,14 +187,6 @@ fn locate(place: &str, error: ConnectError) -> ConnectError {
             ConnectError::Refused { reason: format!("{place}: {reason}").into() }
         }
         ConnectError::Unusable { reason } => ConnectError::Unusable { reason },
-    }
-}
-
-/// Of several brokers that fail, one that refused tells a person the most.
-fn worse(before: ConnectError, now: ConnectError) -> ConnectError {
-    match (before, now) {
-        (before @ ConnectError::Refused { .. }, ConnectError::Unreachable(_)) => before,
-        (_, now) => now,
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) async fn connect(
             Ok(client) => return Ok((client, link)),
             Err(error) => {
                 tracing::debug!(%address, %error, "no connection to this server");
-                last = worse(last, error);
+                last = last.or(error);
             }
         }
     }
@@ -63,14 +63,6 @@ pub(crate) async fn settled(
             Err(ConnectError::Refused { reason: link.reason().to_string().into() })
         }
         Err(_) => Err(ConnectError::Unreachable("the server does not answer".into())),
-    }
-}
-
-/// Of several servers that fail, one that refused tells a person the most.
-fn worse(before: ConnectError, now: ConnectError) -> ConnectError {
-    match (before, now) {
-        (before @ ConnectError::Refused { .. }, ConnectError::Unreachable(_)) => before,
-        (_, now) => now,
     }
 }
 
@@ -175,14 +167,5 @@ mod tests {
         for bad in ["", "-----BEGIN NATS USER JWT-----", &text.replace(&seed, "SUAX")] {
             assert!(credentials(bad).is_none(), "{bad}");
         }
-    }
-
-    #[test]
-    fn a_server_that_refused_tells_more_than_one_that_is_away() {
-        let refused = || ConnectError::Refused { reason: "no".into() };
-        let away = || ConnectError::Unreachable("away".into());
-        assert!(matches!(worse(refused(), away()), ConnectError::Refused { .. }));
-        assert!(matches!(worse(away(), refused()), ConnectError::Refused { .. }));
-        assert!(matches!(worse(unusable("none"), away()), ConnectError::Unreachable(_)));
     }
 }

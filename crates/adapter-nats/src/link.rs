@@ -18,8 +18,6 @@ const DENIED_MAX: usize = 1_024;
 pub(crate) struct Link {
     lost: CancellationToken,
     reason: Mutex<Option<String>>,
-    /// The last error that the server told of.
-    said: Mutex<Option<String>>,
     denied: Mutex<HashSet<String>>,
     observer: Arc<dyn Observer>,
 }
@@ -29,7 +27,6 @@ impl Link {
         Arc::new(Self {
             lost: CancellationToken::new(),
             reason: Mutex::default(),
-            said: Mutex::default(),
             denied: Mutex::default(),
             observer,
         })
@@ -37,10 +34,7 @@ impl Link {
 
     /// Declares the connection lost. The first reason counts.
     pub(crate) fn lose(&self, reason: impl Into<String>) {
-        lock(&self.reason).get_or_insert_with(|| match lock(&self.said).take() {
-            Some(said) => format!("{}: {said}", reason.into()),
-            None => reason.into(),
-        });
+        lock(&self.reason).get_or_insert_with(|| reason.into());
         self.lost.cancel();
     }
 
@@ -86,11 +80,7 @@ impl Link {
                 }
             }
             Some(Violation::Subscription) => return Err(text.to_owned()),
-            None => {
-                tracing::warn!(error = text, "the NATS server reports an error");
-                // Most of them are followed by the end of the connection, for which they are why.
-                *lock(&self.said) = Some(text.to_owned());
-            }
+            None => tracing::warn!(error = text, "the NATS server reports an error"),
         }
         Ok(())
     }
@@ -139,13 +129,12 @@ mod tests {
     }
 
     #[test]
-    fn the_first_reason_counts_with_what_the_server_said_before() {
+    fn the_first_reason_counts() {
         let link = link();
         link.note("Stale Connection").unwrap();
         assert!(!link.is_lost());
         link.lose("the broker has closed the connection");
         link.lose("the connection has ended");
-        let reason = link.reason().to_string();
-        assert_eq!(reason, "the broker has closed the connection: Stale Connection");
+        assert_eq!(link.reason().to_string(), "the broker has closed the connection");
     }
 }

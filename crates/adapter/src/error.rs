@@ -27,6 +27,18 @@ pub enum ConnectError {
     },
 }
 
+impl ConnectError {
+    /// Of two peers that could not be connected to, one that refused tells a person the most;
+    /// otherwise the later one counts.
+    #[must_use]
+    pub fn or(self, later: Self) -> Self {
+        match (self, later) {
+            (refused @ Self::Refused { .. }, Self::Unreachable(_)) => refused,
+            (_, later) => later,
+        }
+    }
+}
+
 /// Why nothing more comes in.
 #[derive(Debug, thiserror::Error)]
 pub enum ReceiveError {
@@ -67,4 +79,19 @@ pub enum SendError {
         /// What the peer said.
         reason: Text,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_refused_tells_more_than_one_that_is_away() {
+        let refused = || ConnectError::Refused { reason: "no".into() };
+        let away = || ConnectError::Unreachable("away".into());
+        let unusable = ConnectError::Unusable { reason: "none".into() };
+        assert!(matches!(refused().or(away()), ConnectError::Refused { .. }));
+        assert!(matches!(away().or(refused()), ConnectError::Refused { .. }));
+        assert!(matches!(unusable.or(away()), ConnectError::Unreachable(_)));
+    }
 }

@@ -32,8 +32,10 @@ struct Kept {
     lengths: VecDeque<usize>,
     /// Memory in which the next one is encoded.
     encoded: Vec<u8>,
-    /// When the present second began, and how many bytes were kept since.
-    second: Option<(Instant, usize)>,
+    /// When the present second began.
+    second: Option<Instant>,
+    /// How many bytes were kept since.
+    second_bytes: usize,
 }
 
 impl Recent {
@@ -58,14 +60,11 @@ impl Recent {
     fn keep_at(&self, envelope: &Envelope, now: Instant) {
         const SECOND: Duration = Duration::from_secs(1);
         let mut kept = lock(&self.kept);
-        let Kept { bytes, lengths, encoded, second } = &mut *kept;
-        let (_, in_second) = match second {
-            Some((begin, _)) if now.duration_since(*begin) < SECOND => {
-                second.get_or_insert((now, 0))
-            }
-            Some(_) | None => second.insert((now, 0)),
-        };
-        if *in_second >= self.bytes_max {
+        let Kept { bytes, lengths, encoded, second, second_bytes } = &mut *kept;
+        if second.is_none_or(|begin| now.duration_since(begin) >= SECOND) {
+            (*second, *second_bytes) = (Some(now), 0);
+        }
+        if *second_bytes >= self.bytes_max {
             return;
         }
         encoded.clear();
@@ -77,7 +76,7 @@ impl Recent {
         }
         bytes.extend(&*encoded);
         lengths.push_back(encoded.len());
-        *in_second += encoded.len();
+        *second_bytes += encoded.len();
     }
 
     /// The latest message of this id.

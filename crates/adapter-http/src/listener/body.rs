@@ -1,12 +1,6 @@
 //! Reads bodies within bounds.
 
-use std::{
-    future::{Future as _, poll_fn},
-    pin::pin,
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
@@ -57,7 +51,7 @@ pub(super) async fn read(
 ) -> Result<(Bytes, OwnedSemaphorePermit), BodyError> {
     let mut reading = pin!(collect(body, bytes_max, buffered));
     // Nearly all bodies have come with their head, and need no clock.
-    match poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await {
+    match futures_util::poll!(reading.as_mut()) {
         Poll::Ready(read) => read,
         Poll::Pending => timeout(within, reading).await.unwrap_or(Err(BodyError::TimedOut)),
     }

@@ -5,6 +5,7 @@ mod broker;
 mod budget;
 mod config;
 mod connection;
+mod fan_out;
 mod inbound;
 mod incoming;
 mod outbound;

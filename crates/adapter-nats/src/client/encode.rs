@@ -49,16 +49,16 @@ impl Frames {
             }
             Reply::Numbered(prefix, number) => {
                 buffer.put_slice(prefix.as_bytes());
-                put_decimal(buffer, number as u64);
+                put_decimal(buffer, number);
                 buffer.put_u8(b' ');
             }
         }
         let header_bytes = self.lines.len();
         if header_bytes > 0 {
-            put_decimal(buffer, header_bytes as u64);
+            put_decimal(buffer, header_bytes);
             buffer.put_u8(b' ');
         }
-        put_decimal(buffer, (header_bytes + payload.len()) as u64);
+        put_decimal(buffer, header_bytes + payload.len());
         buffer.put_slice(b"\r\n");
         if header_bytes > 0 {
             buffer.put_slice(self.lines.as_bytes());
@@ -75,7 +75,7 @@ impl Frames {
         for part in [b"PUB ", reply.as_bytes(), b" "] {
             buffer.put_slice(part);
         }
-        put_decimal(buffer, payload.len() as u64);
+        put_decimal(buffer, payload.len());
         for part in [b"\r\n", payload, b"\r\n"] {
             buffer.put_slice(part);
         }
@@ -112,21 +112,8 @@ pub(super) fn put_unsubscribe(buffer: &mut BytesMut, number: u64) {
     buffer.put_slice(b"\r\n");
 }
 
-fn put_decimal(buffer: &mut BytesMut, mut number: u64) {
-    /// Digits of the largest number.
-    const DIGITS: usize = 20;
-    let mut digits = [0; DIGITS];
-    let mut start = DIGITS;
-    for (place, digit) in digits.iter_mut().enumerate().rev() {
-        // The remainder is one digit.
-        *digit = b'0' + u8::try_from(number % 10).unwrap_or_default();
-        number /= 10;
-        start = place;
-        if number == 0 {
-            break;
-        }
-    }
-    buffer.put_slice(digits.get(start..).unwrap_or_default());
+fn put_decimal(buffer: &mut BytesMut, number: impl itoa::Integer) {
+    buffer.put_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 #[cfg(test)]
@@ -165,14 +152,5 @@ mod tests {
         frames.headers();
         frames.publish("a", Reply::Nowhere, &Bytes::new());
         assert_eq!(written(frames), "PUB a 0\r\n\r\n");
-    }
-
-    #[test]
-    fn numbers_are_decimal() {
-        for number in [0, 9, 10, 4_294_967_296, u64::MAX] {
-            let mut buffer = BytesMut::new();
-            put_decimal(&mut buffer, number);
-            assert_eq!(std::str::from_utf8(&buffer).unwrap(), number.to_string());
-        }
     }
 }

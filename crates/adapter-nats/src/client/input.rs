@@ -151,8 +151,8 @@ fn message<'a>(
     Ok(Parsed::Whole(Said::Message(number, message), total))
 }
 
-/// As text, where it nearly always is some already.
-fn text_of(bytes: &[u8]) -> Cow<'_, str> {
+/// As text, which it nearly always is already; what is none is replaced.
+pub(crate) fn text_of(bytes: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Cow::Borrowed(text),
         Err(_) => String::from_utf8_lossy(bytes),

@@ -47,7 +47,7 @@ pub(crate) use self::{
     address::ServerAddress,
     encode::{Frames, Reply},
     headers::{HeaderBlock, HeaderLines, NO_RESPONDERS},
-    input::Message,
+    input::{Message, text_of},
     login::{Identity, Login},
 };
 use self::{login::Server, task::Task};

@@ -46,6 +46,9 @@ pub(super) struct Task {
     asked: VecDeque<Asked>,
     ticks: Interval,
     silent_ticks: u32,
+    /// The error that the server told of last, if it has said nothing since. Most of them are
+    /// followed by the end of the connection, for which they are why.
+    last_words: Option<String>,
     server: Arc<Server>,
     link: Arc<Link>,
 }
@@ -93,6 +96,7 @@ impl Task {
             asked: VecDeque::new(),
             ticks,
             silent_ticks: 0,
+            last_words: None,
             server,
             link: Arc::clone(link),
         }
@@ -101,7 +105,10 @@ impl Task {
     /// Works until the connection is lost, or nobody wants it any more.
     pub(super) async fn run(mut self) {
         if let Err(error) = self.work().await {
-            self.link.lose(error.to_string());
+            self.link.lose(match self.last_words {
+                Some(words) => format!("{error}: {words}"),
+                None => error.to_string(),
+            });
         }
     }
 
@@ -118,7 +125,10 @@ impl Task {
                 () = &mut closing => return self.finish().await,
             };
             match next {
-                Next::Progress(Progress::Read(_)) => self.silent_ticks = 0,
+                Next::Progress(Progress::Read(_)) => {
+                    self.silent_ticks = 0;
+                    self.last_words = None;
+                }
                 Next::Progress(Progress::Wrote) => {}
                 Next::Command(None) => return self.finish().await,
                 Next::Command(Some(command)) => {
@@ -207,8 +217,10 @@ impl Task {
                     tracing::info!("the NATS server is about to shut down");
                 }
             }
-            // What ends the connection is followed by its end.
-            Said::Error(text) => self.link.note(&text).map_err(Loss::boxed)?,
+            Said::Error(text) => {
+                self.link.note(&text).map_err(Loss::boxed)?;
+                self.last_words = Some(text.into_owned());
+            }
         }
         Ok(())
     }

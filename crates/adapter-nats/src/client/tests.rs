@@ -255,6 +255,19 @@ async fn the_end_of_the_connection_is_told_to_all_who_wait() {
 }
 
 #[tokio::test]
+async fn an_error_of_long_ago_is_not_why_the_connection_ends() {
+    let Rig { link, mut peer, client, .. } = rig().await;
+    peer.say("-ERR 'Invalid Subject'\r\n").await;
+    let read = client.prove(message("a")).await.unwrap();
+    peer.hear("PING\r\n").await;
+    peer.say("PONG\r\n").await;
+    read.await.unwrap();
+    drop(peer);
+    link.lost().await;
+    assert_eq!(link.reason().to_string(), "the broker has closed the connection");
+}
+
+#[tokio::test]
 async fn what_was_handed_over_leaves_before_the_connection_is_closed() {
     let Rig { client, link, mut peer, tasks } = rig().await;
     for _ in 0..40 {

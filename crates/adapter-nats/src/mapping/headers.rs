@@ -31,7 +31,7 @@ use transload_envelope::{
 };
 
 use super::{AddressMapping, is_internal, value};
-use crate::client::{HeaderBlock, HeaderLines};
+use crate::client::{HeaderBlock, HeaderLines, text_of};
 
 const ID: &str = "Nats-Msg-Id";
 const TTL: &str = "Nats-TTL";
@@ -250,10 +250,7 @@ pub(crate) struct Incoming {
 pub(crate) fn incoming(block: Option<HeaderBlock<'_>>, published: Timestamp) -> Incoming {
     let mut into = Incoming::default();
     for (name, value) in block.into_iter().flat_map(HeaderBlock::lines) {
-        let name = match std::str::from_utf8(name) {
-            Ok(name) => Cow::Borrowed(name),
-            Err(_) => String::from_utf8_lossy(name),
-        };
+        let name = text_of(name);
         match std::str::from_utf8(value) {
             Ok(text) => into.line(&name, text, published),
             Err(_) if name.eq_ignore_ascii_case(CORRELATION) => {
@@ -276,7 +273,7 @@ impl Incoming {
                 _ => self.headers.push(PROPERTY, value),
             },
             HEADER => match decoded(value) {
-                Some((name, bytes)) => self.headers.push(name, text_of(&bytes)),
+                Some((name, bytes)) => self.headers.push(name, &*text_of(&bytes)),
                 None => self.headers.push(HEADER, value),
             },
             name if starts(name, "nmqtt-") => {}
@@ -357,10 +354,6 @@ fn decoded(text: &str) -> Option<(Text, Vec<u8>)> {
     let (name, value) = text.split_once('=')?;
     let name = percent_decode_str(name).decode_utf8().ok()?;
     Some((Text::from(&*name), percent_decode_str(value).collect()))
-}
-
-fn text_of(bytes: &[u8]) -> Text {
-    Text::from(&*String::from_utf8_lossy(bytes))
 }
 
 /// A duration as `Nats-TTL` has it: whole seconds, or Go's form such as `1h30m`, of which hours,

@@ -29,6 +29,7 @@
 //! cleaning up cheap: it says at once what lives, so that the records `done`, `failed`, `put` and
 //! `delete` before it are needed no more, and a segment goes whatever these say of other segments.
 
+mod batch;
 mod checkpoint;
 mod compaction;
 mod core;

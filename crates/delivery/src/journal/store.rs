@@ -13,14 +13,15 @@ use transload_adapter::store::{
     Table,
 };
 use transload_envelope::{
-    Arguments, Envelope, Text, Timestamp,
-    codec::{encode, encode_arguments, put_bytes, put_varint, put_zigzag},
+    Text,
+    codec::{put_bytes, put_varint},
 };
 
 use super::{
+    batch::{self, Prepared},
     core::{AnyQueue, Core, Registry, Shared},
     disk::{Disk, RealDisk},
-    items::{Item, Message, SharePart, Targets, Then, Waiter},
+    items::{Item, Then, Waiter},
     queue::DiskQueue,
     record::{self, Kind},
     recovery::{self, Recovered},
@@ -47,73 +48,6 @@ const FOUND: QueueSettings = QueueSettings {
 pub struct JournalStore {
     core: Arc<Core>,
     thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// A batch on its way to the writer.
-#[derive(Debug, Default)]
-struct Prepared {
-    /// When it was appended.
-    now: Timestamp,
-    bytes: Vec<u8>,
-    records: Vec<(Item, std::ops::Range<usize>)>,
-    memory: Vec<ToMemory>,
-    /// Memory for arguments, whose length is written first.
-    encoded: Vec<u8>,
-}
-
-#[derive(Debug)]
-struct ToMemory {
-    queue: Arc<MemoryQueue>,
-    envelope: Envelope,
-    arguments: Arguments,
-    share: Option<SharePart>,
-}
-
-/// The queues that one record names.
-#[derive(Debug, Default)]
-struct Round {
-    targets: Targets,
-    arguments: SmallVec<[Arguments; 1]>,
-}
-
-impl Round {
-    fn names(&self, queue: QueueId) -> bool {
-        self.targets.iter().any(|(known, _)| known.number() == queue.0)
-    }
-
-    fn add(&mut self, queue: Arc<DiskQueue>, arguments: Arguments, share: Option<SharePart>) {
-        self.targets.push((queue, share));
-        self.arguments.push(arguments);
-    }
-}
-
-impl Prepared {
-    /// Adds the record of a message.
-    fn add(&mut self, envelope: &Envelope, round: Round, now: Timestamp) -> Result<(), StoreError> {
-        let Round { targets, arguments } = round;
-        let start = self.bytes.len();
-        let encoded = &mut self.encoded;
-        record::write(Kind::Append, &mut self.bytes, |into| {
-            // The record's own sequence is the message's position.
-            put_varint(0, into);
-            put_zigzag(now.unix_ms, into);
-            put_varint(u64::try_from(targets.len()).unwrap_or(u64::MAX), into);
-            for ((queue, _), arguments) in targets.iter().zip(&arguments) {
-                put_varint(queue.number().into(), into);
-                encoded.clear();
-                encode_arguments(arguments, encoded);
-                put_bytes(encoded, into);
-            }
-            encode(envelope, into);
-        });
-        let range = start..self.bytes.len();
-        if range.len() > record::RECORD_BYTES_MAX {
-            return Err(StoreError::Full("a message is larger than the journal takes".into()));
-        }
-        let size = u32::try_from(envelope.size()).unwrap_or(u32::MAX);
-        self.records.push((Item::Message(Message { stored_at: now, size, targets }), range));
-        Ok(())
-    }
 }
 
 impl JournalStore {
@@ -262,8 +196,8 @@ impl JournalStore {
     ) -> Result<(), StoreError> {
         let shared = &self.core.shared;
         shared.usable()?;
-        let prepared = self.prepare(batch)?;
-        let Prepared { now, bytes, records, memory, .. } = prepared;
+        let queues = self.queues_of(&batch);
+        let Prepared { now, bytes, records, memory, .. } = Prepared::new(batch, queues)?;
         if !records.is_empty() {
             shared.takes(bytes.len())?;
             let credit = shared.pending.room(records.len(), bytes.len()).await;
@@ -279,54 +213,8 @@ impl JournalStore {
         } else if let Some(waiter) = waiter {
             drop(waiter.send(Ok(())));
         }
-        to_memory(memory, now);
+        batch::to_memory(memory, now);
         Ok(())
-    }
-
-    /// Encodes a batch and sorts it by storage.
-    fn prepare(&self, batch: Vec<Append>) -> Result<Prepared, StoreError> {
-        let now = Timestamp::now();
-        let mut prepared = Prepared { now, ..Prepared::default() };
-        let mut queues = self.queues_of(&batch).into_iter();
-        for Append { envelope, to } in batch {
-            // A record names a queue once, since a queue knows a message by its record. A message
-            // that goes to a queue twice, with other arguments perhaps, has two records.
-            let mut rounds: SmallVec<[Round; 1]> = SmallVec::new();
-            let (mut left, mut whole) = (to.len(), Some(envelope));
-            for target in to {
-                left -= 1;
-                match queues.next().flatten() {
-                    // A queue that is gone has taken its message with it: the share is released.
-                    None => {}
-                    Some(AnyQueue::Memory(queue)) => {
-                        // Most messages go to one queue, which needs no copy.
-                        let last = left == 0 && rounds.is_empty();
-                        let envelope = if last { whole.take() } else { whole.clone() };
-                        prepared.memory.extend(envelope.map(|envelope| ToMemory {
-                            queue,
-                            envelope,
-                            arguments: target.arguments,
-                            share: target.share,
-                        }));
-                    }
-                    Some(AnyQueue::Disk(queue)) => {
-                        let free = rounds.iter().position(|round| !round.names(target.queue));
-                        let round = free.unwrap_or_else(|| {
-                            rounds.push(Round::default());
-                            rounds.len().saturating_sub(1)
-                        });
-                        if let Some(round) = rounds.get_mut(round) {
-                            round.add(queue, target.arguments, target.share);
-                        }
-                    }
-                }
-            }
-            let Some(envelope) = whole else { continue };
-            for round in rounds {
-                prepared.add(&envelope, round, now)?;
-            }
-        }
-        Ok(prepared)
     }
 
     /// The queue of each target, one after the other: the lock that all share is taken once.
@@ -394,20 +282,6 @@ fn failed(directory: &Path, fault: Fault) -> OpenError {
     let (Fault::Full(reason) | Fault::Fatal(reason)) = fault;
     let source = std::io::Error::other(reason.to_string());
     OpenError::Io { action: "write to", file: directory.to_owned(), source }
-}
-
-fn to_memory(messages: Vec<ToMemory>, now: Timestamp) {
-    let mut touched: SmallVec<[Arc<MemoryQueue>; 1]> = SmallVec::new();
-    for ToMemory { queue, envelope, arguments, share } in messages {
-        queue.push(envelope, arguments, share, now);
-        // A queue that is woken twice costs less than to find out that it was.
-        if touched.last().is_none_or(|last| !Arc::ptr_eq(last, &queue)) {
-            touched.push(queue);
-        }
-    }
-    for queue in touched {
-        queue.wake();
-    }
 }
 
 fn as_queue(queue: &AnyQueue) -> Arc<dyn Queue> {

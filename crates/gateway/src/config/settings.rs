@@ -52,7 +52,8 @@ pub(super) struct GatewayKeys {
     /// The bounds of the dead letters of each route. At a bound the oldest make room.
     pub(super) dead_letters: Option<DeadLetterKeys>,
     /// How many bytes of the latest messages are remembered in memory, so that `transload explain
-    /// --id` can tell where one of them went; 0 for none. Default: "1MiB".
+    /// --id` can tell where one of them went; 0 for none. Of what comes in within one second, the first
+    /// that have room are remembered. Default: "1MiB".
     pub(super) recent_messages: Option<ByteSize>,
     /// What becomes of a message that no route wants; adapters may say something else. Default:
     /// "drop".

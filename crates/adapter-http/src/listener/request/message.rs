@@ -123,7 +123,7 @@ impl Call<'_> {
         delivery: Option<Delivery>,
         unpacked: bool,
     ) -> Envelope {
-        // One is made below, but not in vain: most senders have given an id.
+        // Most senders give an id; one is made below where none did.
         let unnamed = MessageId::from_source(Text::new());
         let mut envelope = Envelope::identified(Some(unnamed), self.origin(user), payload);
         let mut named = mapping::read_headers(self.fields(), &mut envelope);

@@ -10,7 +10,7 @@ use transload_envelope::{Text, Timestamp};
 use super::{Connection, End, handshake::TOPIC_ALIAS_MAX};
 use crate::{
     codec::{self, Ack, AckKind, Fault, Publish, QoS, Reason, Version},
-    listener::{broker::FanOut, incoming::Part, packets::Fact, session::Session, stored},
+    listener::{fan_out::FanOut, incoming::Part, packets::Fact, session::Session, stored},
     mapping,
     message::Message,
     topic,
