@@ -18,9 +18,8 @@
 //! `CloudEvents` prefers; `cloudEvents:…` and `ce-…` are read too. The event's source and id are the id of
 //! a message that has no `message_id`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
-use amq_protocol::types::{AMQPValue, ShortString};
 use bytes::Bytes;
 use transload_adapter::SendError;
 use transload_envelope::{
@@ -32,7 +31,7 @@ use crate::{
     address::{AddressMapping, wildcard},
     client::{BasicProperties, Delivery},
     config::{AddressSource, AmqpTarget},
-    table,
+    table::{self, Own},
 };
 
 const CORRELATION_HEADER: &str = "x-correlation-id";
@@ -353,7 +352,7 @@ fn properties_to_amqp(
     now: Timestamp,
 ) -> Result<BasicProperties, Text> {
     let properties = envelope.properties();
-    let mut headers = table::table_from_headers(&written(&envelope.headers))?;
+    let mut own = Vec::new();
     let persistent = target.persistent.unwrap_or(properties.durable != Some(false));
     let checked =
         |text: &Option<Text>, subject| text.clone().map(|text| short(text, subject)).transpose();
@@ -371,46 +370,41 @@ fn properties_to_amqp(
     if let Some(time) = properties.timestamp
         && table::timestamp(table::seconds(time)) != time
     {
-        insert(&mut headers, TIMESTAMP_HEADER, AMQPValue::LongLongInt(time.unix_ms));
+        own.push((TIMESTAMP_HEADER, Own::Number(time.unix_ms)));
     }
     if let Some(end) = properties.expires_at {
         let left = end.remaining(now).as_millis();
         if left > EXPIRATION_MS_MAX {
-            insert(&mut headers, EXPIRES_HEADER, AMQPValue::LongLongInt(end.unix_ms));
+            own.push((EXPIRES_HEADER, Own::Number(end.unix_ms)));
         }
         basic.expiration = Some(left.min(EXPIRATION_MS_MAX).to_string().into());
     }
     if let Some(correlation) = &properties.correlation {
         basic.correlation_id = correlation_text(correlation);
         if basic.correlation_id.is_none() {
-            insert(&mut headers, CORRELATION_HEADER, binary_safe(correlation));
+            // As RabbitMQ's own MQTT plugin writes it.
+            own.push((CORRELATION_HEADER, Own::Bytes(correlation)));
         }
     }
-    if let Some(address) = &properties.reply_to {
-        let key = mapping.to_key(address);
+    let reply_to = properties.reply_to.as_ref().map(|address| mapping.to_key(address));
+    if let Some(key) = &reply_to {
         if names_queue(envelope) {
             basic.reply_to = Some(short(key.into(), "the queue to reply to")?);
         } else {
-            insert(&mut headers, REPLY_TO_TOPIC_HEADER, AMQPValue::LongString(key.into()));
+            own.push((REPLY_TO_TOPIC_HEADER, Own::Bytes(key.as_bytes())));
         }
     }
     if let Some(user) = &properties.user_id {
-        insert(&mut headers, USER_ID_HEADER, AMQPValue::LongString((&**user).into()));
+        own.push((USER_ID_HEADER, Own::Bytes(user.as_bytes())));
     }
     if envelope.hops > 0 {
-        insert(&mut headers, HOPS_HEADER, AMQPValue::LongLongInt(envelope.hops.into()));
+        own.push((HOPS_HEADER, Own::Number(envelope.hops.into())));
     }
     if properties.retain {
-        insert(&mut headers, RETAIN_HEADER, AMQPValue::Boolean(true));
+        own.push((RETAIN_HEADER, Own::Truth(true)));
     }
-    if !headers.is_empty() {
-        basic.headers = Some(headers.into());
-    }
+    basic.headers = table::table_from_headers(&written(&envelope.headers), &own)?;
     Ok(basic)
-}
-
-fn insert(headers: &mut BTreeMap<ShortString, AMQPValue>, name: &'static str, value: AMQPValue) {
-    headers.insert(name.into(), value);
 }
 
 /// What fits `correlation_id`: text of up to 255 bytes without NUL.
@@ -418,11 +412,6 @@ fn correlation_text(correlation: &[u8]) -> Option<Text> {
     let text = std::str::from_utf8(correlation).ok()?;
     let fits = !text.contains('\0') && table::check_short(text, "").is_ok();
     fits.then(|| text.into())
-}
-
-/// The long form, as RabbitMQ's own MQTT plugin writes it: a long string holds any bytes.
-fn binary_safe(bytes: &Bytes) -> AMQPValue {
-    AMQPValue::LongString(bytes.as_ref().into())
 }
 
 /// Whether `reply_to` came in as AMQP's own property, which names a queue.

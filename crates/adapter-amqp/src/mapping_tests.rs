@@ -1,10 +1,11 @@
 use std::sync::Arc;
 
-use amq_protocol::types::FieldTable;
+use amq_protocol::types::{AMQPValue, ShortString};
 use proptest::prelude::*;
 use transload_envelope::Arguments;
 
 use super::*;
+use crate::table::tests::{field_table, table_of};
 
 const NOW: Timestamp = Timestamp { unix_ms: 1_700_000_000_000 };
 const LIMITS: Limits = Limits { message_bytes_max: 1000, frame_bytes_max: 4096 };
@@ -51,8 +52,6 @@ fn from_mqtt(properties: Properties) -> Envelope {
 
 #[test]
 fn everything_that_amqp_says_arrives() {
-    let mut headers = FieldTable::default();
-    headers.insert("x-n".into(), AMQPValue::LongInt(3));
     let envelope = arrive(BasicProperties {
         message_id: Some("id-1".into()),
         content_type: Some("text/plain".into()),
@@ -66,7 +65,7 @@ fn everything_that_amqp_says_arrives() {
         app_id: Some("shop".into()),
         user_id: Some("guest".into()),
         timestamp: Some(12),
-        headers: Some(headers),
+        headers: Some(table_of(&[("x-n", AMQPValue::LongInt(3))])),
         ..BasicProperties::default()
     });
     assert_eq!(envelope.id.as_str(), "id-1");
@@ -99,7 +98,7 @@ fn everything_that_amqp_says_arrives() {
     // And leaves again as it came, but for the login's own user id.
     let publish = leave(envelope, "exchange = 'x'").unwrap();
     assert_eq!(publish.properties.user_id, None);
-    let headers = publish.properties.headers.clone().unwrap();
+    let headers = field_table(&publish.properties.headers.clone().unwrap());
     assert_eq!(headers.inner().get(USER_ID_HEADER), Some(&AMQPValue::LongString("guest".into())));
     assert_eq!(publish.properties.reply_to, Some("amq.rabbitmq.reply-to.x/y".into()));
     assert_eq!(publish.properties.timestamp, Some(12));
@@ -151,7 +150,7 @@ fn a_topic_to_reply_to_is_no_queue() {
     let properties = Properties { reply_to: Some("r/1".into()), retain: true, ..Properties::NONE };
     let published = leave(from_mqtt(properties.clone()), "exchange = 'x'").unwrap().properties;
     assert_eq!(published.reply_to, None);
-    let headers = published.headers.clone().unwrap();
+    let headers = field_table(&published.headers.clone().unwrap());
     assert_eq!(
         headers.inner().get(REPLY_TO_TOPIC_HEADER),
         Some(&AMQPValue::LongString("r.1".into()))
@@ -197,8 +196,7 @@ fn hops_are_counted_across_gateways() {
     let back = arrive(published);
     assert_eq!((back.hops, back.headers.len()), (3, 0));
     for (count, expected) in [(-1, 0), (300, 255)] {
-        let mut headers = FieldTable::default();
-        headers.insert(HOPS_HEADER.into(), AMQPValue::LongInt(count));
+        let headers = table_of(&[(HOPS_HEADER, AMQPValue::LongInt(count))]);
         assert_eq!(
             arrive(BasicProperties { headers: Some(headers), ..BasicProperties::default() }).hops,
             expected
@@ -276,8 +274,7 @@ fn too_deep_a_header_is_refused() {
     for _ in 0..40 {
         value = AMQPValue::FieldArray(vec![value].into());
     }
-    let mut headers = FieldTable::default();
-    headers.insert("deep".into(), value);
+    let headers = table_of(&[("deep", value)]);
     let delivery =
         delivery("a", BasicProperties { headers: Some(headers), ..BasicProperties::default() });
     let error = envelope(&source(AddressSource::RoutingKey), delivery, NOW).unwrap_err();
@@ -340,17 +337,15 @@ proptest! {
 
 #[test]
 fn attributes_of_events_have_a_prefix_of_their_own() {
-    let mut headers = FieldTable::default();
-    for (name, value) in [
-        ("cloudEvents_specversion", "1.0"),
-        ("cloudEvents:id", "A234"),
-        ("ce-source", "/mycontext"),
-        ("cloudEvents_no-name", "x"),
-        ("type", "plain"),
-    ] {
-        headers.insert(name.into(), AMQPValue::LongString(value.into()));
-    }
-    headers.insert("cloudEvents_number".into(), AMQPValue::LongInt(5));
+    let text = |text: &str| AMQPValue::LongString(text.into());
+    let headers = table_of(&[
+        ("cloudEvents_specversion", text("1.0")),
+        ("cloudEvents:id", text("A234")),
+        ("ce-source", text("/mycontext")),
+        ("cloudEvents_no-name", text("x")),
+        ("type", text("plain")),
+        ("cloudEvents_number", AMQPValue::LongInt(5)),
+    ]);
     let envelope = arrive(BasicProperties { headers: Some(headers), ..BasicProperties::default() });
     let header = |name: &str| envelope.headers.get(name).cloned();
     assert_eq!(header("ce-specversion"), Some("1.0".into()));
@@ -361,8 +356,8 @@ fn attributes_of_events_have_a_prefix_of_their_own() {
     assert_eq!(header("type"), Some("plain".into()));
     assert_eq!(envelope.id.as_str(), "/mycontext A234");
     let sent = leave(envelope, "").unwrap().properties;
-    let names: Vec<_> = sent.headers.iter().flat_map(FieldTable::inner).collect();
-    let names: Vec<_> = names.iter().map(|(name, _)| name.as_str()).collect();
+    let headers = field_table(&sent.headers.unwrap());
+    let names: Vec<_> = headers.inner().keys().map(ShortString::as_str).collect();
     let event = ["id", "no-name", "number", "source", "specversion"];
     let event: Vec<_> = event.iter().map(|name| format!("cloudEvents_{name}")).collect();
     assert_eq!(names[..5], event);

@@ -4,10 +4,14 @@
 //! take from the head. So `returned` always comes before `waiting`, and a released message is
 //! back at its old place without a search.
 
+mod leases;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use transload_adapter::store::{Depth, QueueSettings};
 use transload_envelope::Timestamp;
+
+use self::leases::Leases;
 
 /// What a backlog has to know of a message.
 pub(crate) trait Entry {
@@ -61,7 +65,7 @@ pub(crate) struct Backlog<W: Waiting> {
     pub(crate) settings: QueueSettings,
     pub(crate) waiting: W,
     pub(crate) returned: BTreeMap<u64, W::Entry>,
-    pub(crate) leased: BTreeMap<u64, W::Entry>,
+    pub(crate) leased: Leases<W::Entry>,
     /// What is in the queue, leased messages included.
     pub(crate) load: Load,
     /// What has been handed over but cannot be leased yet.
@@ -78,7 +82,7 @@ impl<W: Waiting> Backlog<W> {
             settings,
             waiting: W::default(),
             returned: BTreeMap::new(),
-            leased: BTreeMap::new(),
+            leased: Leases::default(),
             load: Load::default(),
             incoming: Load::default(),
             dropped_by_age: 0,
@@ -110,7 +114,7 @@ impl<W: Waiting> Backlog<W> {
             room = room.saturating_sub(size);
             let Some(mut entry) = self.pop_front() else { break };
             given.push(give(&mut entry));
-            self.leased.insert(entry.position(), entry);
+            self.leased.insert(entry);
         }
         given
     }
@@ -119,7 +123,7 @@ impl<W: Waiting> Backlog<W> {
     pub(crate) fn release(&mut self, positions: impl Iterator<Item = u64>) -> bool {
         let before = self.returned.len();
         for position in positions {
-            if let Some(entry) = self.leased.remove(&position) {
+            if let Some(entry) = self.leased.remove(position) {
                 self.returned.insert(position, entry);
             }
         }
@@ -128,7 +132,7 @@ impl<W: Waiting> Backlog<W> {
 
     /// Takes leased messages out of the queue.
     pub(crate) fn finish(&mut self, positions: impl Iterator<Item = u64>) -> Vec<W::Entry> {
-        let gone: Vec<_> = positions.filter_map(|at| self.leased.remove(&at)).collect();
+        let gone: Vec<_> = positions.filter_map(|at| self.leased.remove(at)).collect();
         for entry in &gone {
             self.load.remove(entry.bytes_taken());
         }
@@ -187,6 +191,17 @@ impl<W: Waiting> Backlog<W> {
     /// The first message that can be given out.
     pub(crate) fn front(&self) -> Option<&W::Entry> {
         self.returned.values().next().or_else(|| self.waiting.front())
+    }
+
+    /// What is leased or has been, in order: all that is not among `waiting`.
+    pub(crate) fn apart(&self) -> Vec<W::Entry>
+    where
+        W::Entry: Copy,
+    {
+        let mut apart: Vec<_> =
+            self.leased.values().chain(self.returned.values()).copied().collect();
+        apart.sort_by_key(Entry::position);
+        apart
     }
 
     fn pop_front(&mut self) -> Option<W::Entry> {

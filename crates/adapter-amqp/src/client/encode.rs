@@ -129,7 +129,10 @@ mod tests {
     use bytes::Buf as _;
 
     use super::*;
-    use crate::client::input::{Frame, OnChannel, next_frame};
+    use crate::{
+        client::input::{Frame, OnChannel, next_frame},
+        table::tests::table_of,
+    };
 
     fn headers() -> FieldTable {
         let mut headers = FieldTable::default();
@@ -141,7 +144,7 @@ mod tests {
         BasicProperties {
             content_type: Some("a".into()),
             content_encoding: Some("b".into()),
-            headers: Some(headers()),
+            headers: Some(table_of(&[("h", AMQPValue::LongString("v".into()))])),
             delivery_mode: Some(2),
             priority: Some(9),
             correlation_id: Some("c".into()),

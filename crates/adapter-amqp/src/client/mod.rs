@@ -55,8 +55,8 @@ pub(crate) use self::{
     channels::Channel,
     encode::{Frames, put_ack, put_nack},
     error::{Error, Result},
-    properties::BasicProperties,
-    table::DEPTH_MAX,
+    properties::{BasicProperties, put_text},
+    table::{Table, counted, put_counted},
     window::{Answer, Answers, Returned},
 };
 use crate::{

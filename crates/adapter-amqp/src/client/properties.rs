@@ -1,12 +1,11 @@
 //! The properties of a message (AMQP 0-9-1, sections 1.8.1 and 4.2.6.1).
 
-use amq_protocol::types::FieldTable;
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use transload_envelope::Text;
 
 use super::{
     error::{Error, Result},
-    table,
+    table::Table,
 };
 
 /// The properties of a message. Texts are of 255 bytes at most; whoever makes them sees to that.
@@ -14,7 +13,7 @@ use super::{
 pub(crate) struct BasicProperties {
     pub(crate) content_type: Option<Text>,
     pub(crate) content_encoding: Option<Text>,
-    pub(crate) headers: Option<FieldTable>,
+    pub(crate) headers: Option<Table>,
     /// 2 is persistent.
     pub(crate) delivery_mode: Option<u8>,
     pub(crate) priority: Option<u8>,
@@ -68,7 +67,7 @@ impl BasicProperties {
         flags.text(into, 15, self.content_type.as_ref());
         flags.text(into, 14, self.content_encoding.as_ref());
         if let Some(headers) = flags.has(13, self.headers.as_ref()) {
-            table::put_table(into, headers);
+            headers.put(into);
         }
         if let Some(mode) = flags.has(12, self.delivery_mode) {
             into.put_u8(mode);
@@ -108,7 +107,7 @@ impl BasicProperties {
         ];
         let texts: usize = texts.into_iter().flatten().map(|text| 1 + text.len()).sum();
         texts
-            + self.headers.as_ref().map_or(0, table::table_len)
+            + self.headers.as_ref().map_or(0, Table::bytes)
             + usize::from(self.delivery_mode.is_some())
             + usize::from(self.priority.is_some())
             + self.timestamp.map_or(0, |_| 8)
@@ -132,7 +131,7 @@ impl Flags {
 }
 
 /// Writes a text of 255 bytes at most.
-pub(super) fn put_text(into: &mut BytesMut, text: &str) {
+pub(crate) fn put_text(into: &mut BytesMut, text: &str) {
     into.put_u8(u8::try_from(text.len()).unwrap_or(u8::MAX));
     into.extend_from_slice(text.as_bytes());
 }
@@ -147,51 +146,11 @@ pub(super) fn read_text(bytes: &mut Bytes) -> Result<Text> {
     Ok(text)
 }
 
-fn read_table(bytes: &mut Bytes) -> Result<FieldTable> {
-    let mut rest = &bytes[..];
-    let table = table::read_table(&mut rest)
-        .ok_or_else(|| Error::protocol("the headers of the message cannot be read"))?;
-    let length = bytes.len() - rest.len();
-    bytes.advance(length);
-    Ok(table)
+fn read_table(bytes: &mut Bytes) -> Result<Table> {
+    Table::read(bytes).ok_or_else(|| Error::protocol("the headers of the message cannot be read"))
 }
 
 /// An error of a frame that ends too early.
 pub(super) fn short() -> Error {
     Error::protocol("the broker sends a frame that is cut short")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A header whose value is lists within lists.
-    fn nested(depth: usize) -> Bytes {
-        let mut value = BytesMut::from(&b"V"[..]);
-        for _ in 0..depth {
-            let inner = value.split();
-            value.put_u8(b'A');
-            value.put_u32(u32::try_from(inner.len()).unwrap());
-            value.unsplit(inner);
-        }
-        let mut bytes = BytesMut::new();
-        bytes.put_u16(1 << 13);
-        bytes.put_u32(u32::try_from(2 + value.len()).unwrap());
-        bytes.extend_from_slice(b"\x01k");
-        bytes.extend_from_slice(&value);
-        bytes.freeze()
-    }
-
-    #[test]
-    fn headers_that_are_nested_deeply_exhaust_no_stack() {
-        let fits = |depth| {
-            let headers = BasicProperties::read(&mut nested(depth)).unwrap().headers.unwrap();
-            crate::table::headers_from_table(&headers).is_ok()
-        };
-        for (depth, expected) in
-            [(1, true), (table::DEPTH_MAX - 1, true), (table::DEPTH_MAX, false), (12_000, false)]
-        {
-            assert_eq!(fits(depth), expected, "{depth}");
-        }
-    }
 }

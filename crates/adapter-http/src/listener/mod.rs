@@ -141,7 +141,8 @@ async fn open(
     let stop = context.stop.child_token();
     let (intake, deliveries) = Intake::open(&context);
     let hub = Arc::new(Hub::new(config.streams.clone(), Arc::clone(&context.observer)));
-    let server = Server::new(config, &context, intake, Arc::clone(&hub), end.clone())?;
+    let server =
+        Server::new(config, &context, intake, Arc::clone(&hub), [&stop, &end].map(Clone::clone))?;
     let server = Arc::new(server);
     let settings = Settings {
         places: Places::new(

@@ -27,7 +27,7 @@ pub(super) struct Server {
     pub(super) name: Text,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) hub: Arc<Hub>,
-    /// Fires when nothing new is to be taken in.
+    /// Fires when nothing new is to be taken in, and soon after `end`.
     pub(super) stop: CancellationToken,
     /// Fires when the endpoints are gone.
     pub(super) end: CancellationToken,
@@ -49,7 +49,7 @@ impl Server {
         context: &Context,
         intake: Intake,
         hub: Arc<Hub>,
-        end: CancellationToken,
+        [stop, end]: [CancellationToken; 2],
     ) -> Result<Self, ConnectError> {
         let unusable = |reason: String| ConnectError::Unusable { reason: reason.into() };
         let policies = Policies::new(&config, None)
@@ -61,7 +61,7 @@ impl Server {
             name: context.name.clone(),
             observer: Arc::clone(&context.observer),
             hub,
-            stop: context.stop.clone(),
+            stop,
             end,
             tasks: context.tasks.clone(),
             buffered: Arc::new(Semaphore::new(buffered_max)),

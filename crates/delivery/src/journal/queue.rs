@@ -204,10 +204,8 @@ impl DiskQueue {
         if state.backlog.removed {
             return None;
         }
-        let mut apart = state.backlog.leased.clone();
-        apart.extend(state.backlog.returned.iter());
         let mut front = Index::default();
-        for place in apart.into_values() {
+        for place in state.backlog.apart() {
             crate::backlog::Waiting::push_back(&mut front, place);
         }
         let mut blocks = front.to_blocks();
@@ -231,13 +229,12 @@ impl DiskQueue {
             let taken: Vec<_> = {
                 let state = self.lock();
                 let backlog = &state.backlog;
-                let mut apart = backlog.leased.clone();
-                apart.extend(backlog.returned.iter());
-                let apart = apart.into_values();
-                let apart = apart.filter(|place| after.is_none_or(|after| place.position > after));
+                let mut apart = backlog.apart();
+                apart.retain(|place| after.is_none_or(|after| place.position > after));
                 let waiting = backlog.waiting.after(after, limit);
                 let attempts = |at| state.attempts.get(&at).copied().unwrap_or(0);
                 apart
+                    .into_iter()
                     .chain(waiting)
                     .take(limit)
                     .map(|place| Taken { place, attempts: attempts(place.position), share: None })
@@ -356,7 +353,7 @@ impl DiskQueue {
         for _ in 0..MOVES_MAX {
             let locations: Vec<_> = {
                 let state = self.lock();
-                let now = |one: &Taken| state.backlog.leased.get(&one.place.position).copied();
+                let now = |one: &Taken| state.backlog.leased.get(one.place.position).copied();
                 let places = lease.taken.iter().map(|one| now(one).unwrap_or(one.place));
                 places.map(|place| place.location).collect()
             };
@@ -460,7 +457,7 @@ impl Queue for DiskQueue {
         for _ in 0..MOVES_MAX {
             let taken: Vec<_> = {
                 let state = self.lock();
-                let places = positions.iter().filter_map(|at| state.backlog.leased.get(&at.0));
+                let places = positions.iter().filter_map(|at| state.backlog.leased.get(at.0));
                 places.map(|place| Taken { place: *place, attempts: 0, share: None }).collect()
             };
             let locations = taken.iter().map(|one| one.place.location).collect();
@@ -488,7 +485,7 @@ impl Queue for DiskQueue {
             Resolution::Failed { attempts } => {
                 let mut state = self.lock();
                 let leased = &state.backlog.leased;
-                let known: Vec<_> = positions.filter(|at| leased.contains_key(at)).collect();
+                let known: Vec<_> = positions.filter(|at| leased.get(*at).is_some()).collect();
                 state.attempts.extend(known.iter().map(|at| (*at, attempts)));
                 drop(state);
                 self.shared.pending.resolve(|work| {

@@ -219,7 +219,7 @@ impl Queue for MemoryQueue {
     ) -> Result<Vec<(Position, Outgoing)>, StoreError> {
         let state = self.lock();
         let found = positions.iter().filter_map(|position| {
-            let message = state.backlog.leased.get(&position.0)?;
+            let message = state.backlog.leased.get(position.0)?;
             Some((*position, message.outgoing.clone()))
         });
         Ok(found.collect())
@@ -244,7 +244,7 @@ impl Queue for MemoryQueue {
             }
             Resolution::Failed { attempts } => {
                 for position in positions {
-                    if let Some(message) = state.backlog.leased.get_mut(&position) {
+                    if let Some(message) = state.backlog.leased.get_mut(position) {
                         message.attempts = attempts;
                     }
                 }
