@@ -3,16 +3,22 @@
 //! Invariants:
 //! - A message handed over holds a credit and its share of the buffered bytes until it is settled,
 //!   whether or not its sender still waits.
+//! - A request whose message is not settled in time is told so: soon after the time, and before an
+//!   eighth more of it has passed.
 //! - Input ends when every request that began before the stop has handed over its message.
 
 use std::{
     mem,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use slab::Slab;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    time::{MissedTickBehavior, interval},
+};
 use tokio_util::sync::DropGuard;
 use transload_adapter::{
     Context, Delivery, Inbound, Receipt, ReceiveError, Settled, Settlement, SettlementQueue,
@@ -24,6 +30,8 @@ use transload_envelope::Envelope;
 const DELIVERIES_MAX: usize = 256;
 /// Settlements that are applied in one run.
 const RUN_MAX: usize = 256;
+/// How many turns of the clock a request waits. One clock for all costs less than one for each.
+const TURNS: u32 = 8;
 
 /// The requests' end: what a request needs to hand over its message.
 #[derive(Debug)]
@@ -43,11 +51,15 @@ pub(super) struct Place<'a>(mpsc::Permit<'a, Delivery>);
 pub(super) struct Closed;
 
 impl Intake {
-    pub(super) fn open(context: &Context) -> (Self, mpsc::Receiver<Delivery>) {
+    pub(super) fn open(
+        context: &Context,
+        response_timeout: Duration,
+    ) -> (Self, mpsc::Receiver<Delivery>) {
         let (deliveries, receiver) = mpsc::channel(DELIVERIES_MAX);
         let (settle, settlements) = settlement_channel();
         let unsettled = Arc::new(Unsettled::default());
-        context.tasks.spawn(apply_settlements(settlements, Arc::clone(&unsettled)));
+        let turn = (response_timeout / TURNS).max(Duration::from_millis(1));
+        context.tasks.spawn(apply_settlements(settlements, Arc::clone(&unsettled), turn));
         let credits = Arc::clone(&context.credits);
         (Self { deliveries, settle, unsettled, credits }, receiver)
     }
@@ -79,47 +91,95 @@ impl Intake {
         envelope: Envelope,
         buffered: OwnedSemaphorePermit,
         credit: OwnedSemaphorePermit,
-    ) -> oneshot::Receiver<Settlement> {
+    ) -> oneshot::Receiver<Verdict> {
         let (verdict, waiting) = oneshot::channel();
-        let tag = self.unsettled.add(Waiting { verdict, _buffered: buffered });
+        let tag = self.unsettled.add(verdict, buffered);
         place.send(Delivery { envelope, receipt: Receipt::new(tag, credit, self.settle.clone()) });
         waiting
     }
 }
 
+/// What a request is told of its message.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    Settled(Settlement),
+    /// It was not settled in time, and may still be.
+    Late,
+}
+
 #[derive(Debug)]
 struct Waiting {
-    verdict: oneshot::Sender<Settlement>,
+    /// None when the request has been told that it is late.
+    verdict: Option<oneshot::Sender<Verdict>>,
+    /// The turn at which it is late.
+    late_at: u64,
     _buffered: OwnedSemaphorePermit,
 }
 
 /// The requests whose messages the gateway has.
 #[derive(Debug, Default)]
-struct Unsettled(Mutex<Slab<Waiting>>);
+struct Unsettled(Mutex<Requests>);
+
+#[derive(Debug, Default)]
+struct Requests {
+    waiting: Slab<Waiting>,
+    /// How often the clock has turned.
+    turn: u64,
+}
 
 impl Unsettled {
-    fn add(&self, waiting: Waiting) -> Tag {
-        let mut slab = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Tag(slab.insert(waiting) as u64)
+    fn lock(&self) -> MutexGuard<'_, Requests> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, verdict: oneshot::Sender<Verdict>, buffered: OwnedSemaphorePermit) -> Tag {
+        let mut requests = self.lock();
+        // The present turn has begun already, and does not count.
+        let late_at = requests.turn + u64::from(TURNS) + 1;
+        let waiting = Waiting { verdict: Some(verdict), late_at, _buffered: buffered };
+        Tag(requests.waiting.insert(waiting) as u64)
     }
 
     fn settle(&self, settled: &mut Settled) {
-        let mut slab = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = usize::try_from(settled.tag.0).ok().and_then(|key| slab.try_remove(key));
-        drop(slab);
-        if let Some(waiting) = waiting {
+        let key = usize::try_from(settled.tag.0).ok();
+        let waiting = key.and_then(|key| self.lock().waiting.try_remove(key));
+        if let Some(verdict) = waiting.and_then(|waiting| waiting.verdict) {
             let settlement = mem::replace(&mut settled.settlement, Settlement::Accepted);
             // The sender may be gone; then nobody is left to be told.
-            drop(waiting.verdict.send(settlement));
+            drop(verdict.send(Verdict::Settled(settlement)));
+        }
+    }
+
+    /// Turns the clock, and tells those that are late.
+    fn turn(&self) {
+        let mut requests = self.lock();
+        requests.turn += 1;
+        let turn = requests.turn;
+        for (_, waiting) in &mut requests.waiting {
+            if waiting.late_at <= turn
+                && let Some(verdict) = waiting.verdict.take()
+            {
+                drop(verdict.send(Verdict::Late));
+            }
         }
     }
 }
 
-async fn apply_settlements(mut queue: SettlementQueue, unsettled: Arc<Unsettled>) {
+async fn apply_settlements(mut queue: SettlementQueue, unsettled: Arc<Unsettled>, turn: Duration) {
     let mut run = Vec::with_capacity(RUN_MAX);
-    while queue.recv_many(&mut run, RUN_MAX).await > 0 {
-        for mut settled in run.drain(..) {
-            unsettled.settle(&mut settled);
+    let mut clock = interval(turn);
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            settled = queue.recv_many(&mut run, RUN_MAX) => {
+                if settled == 0 {
+                    return;
+                }
+                for mut settled in run.drain(..) {
+                    unsettled.settle(&mut settled);
+                }
+            }
+            _ = clock.tick() => unsettled.turn(),
         }
     }
 }

@@ -139,7 +139,7 @@ async fn open(
     // Taking in ends with the context's signal or with the endpoints, serving with the endpoints.
     let end = CancellationToken::new();
     let stop = context.stop.child_token();
-    let (intake, deliveries) = Intake::open(&context);
+    let (intake, deliveries) = Intake::open(&context, config.response_timeout.get());
     let hub = Arc::new(Hub::new(config.streams.clone(), Arc::clone(&context.observer)));
     let server =
         Server::new(config, &context, intake, Arc::clone(&hub), [&stop, &end].map(Clone::clone))?;

@@ -8,10 +8,7 @@ use http::{
     header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HOST},
 };
 use hyper::body::Incoming;
-use tokio::{
-    sync::OwnedSemaphorePermit,
-    time::{Instant, timeout, timeout_at},
-};
+use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 use tracing::debug;
 use transload_adapter::Event;
 use transload_envelope::{Envelope, MessageId, Origin, Text, Value};
@@ -24,7 +21,7 @@ use crate::{
         answer,
         body::{self, BodyError},
         config::takes,
-        inbound::{Closed, Intake},
+        inbound::{Closed, Intake, Verdict},
         inflate::gunzip,
         verify::{Delivery, Signed, Verified, Verifier},
     },
@@ -185,7 +182,6 @@ impl Call<'_> {
         envelope: Envelope,
         buffered: OwnedSemaphorePermit,
     ) -> Answer {
-        let until = Instant::now() + self.server.config.response_timeout.get();
         let credit = match intake.credit_now() {
             Some(credit) => credit,
             None => match timeout(CREDIT_TIMEOUT, intake.credit()).await {
@@ -196,19 +192,21 @@ impl Call<'_> {
         };
         let place = match intake.place_now() {
             Some(place) => place,
-            None => match timeout_at(until, intake.place()).await {
-                Ok(Ok(place)) => place,
-                Ok(Err(Closed)) => return Answer::later(COME_AGAIN, STOPPING),
-                Err(_) => return Answer::later(COME_AGAIN, NO_ROOM),
-            },
+            None => {
+                match timeout(self.server.config.response_timeout.get(), intake.place()).await {
+                    Ok(Ok(place)) => place,
+                    Ok(Err(Closed)) => return Answer::later(COME_AGAIN, STOPPING),
+                    Err(_) => return Answer::later(COME_AGAIN, NO_ROOM),
+                }
+            }
         };
         let waiting = intake.hand_over(place, envelope, buffered, credit);
         // What was handed over must not keep the input from ending while it waits for its verdict.
         drop(intake);
-        match timeout_at(until, waiting).await {
-            Ok(Ok(settlement)) => error::answer(settlement),
-            Ok(Err(_)) => Answer::later(COME_AGAIN, STOPPING),
-            Err(_) => Answer::problem(
+        match waiting.await {
+            Ok(Verdict::Settled(settlement)) => error::answer(settlement),
+            Err(_) => Answer::later(COME_AGAIN, STOPPING),
+            Ok(Verdict::Late) => Answer::problem(
                 StatusCode::GATEWAY_TIMEOUT,
                 "the message was not confirmed in time and may still be accepted; send it again \
                  with this id as its Idempotency-Key",

@@ -40,7 +40,7 @@ async fn heads_and_bodies_must_arrive_in_time() {
 async fn heads_beyond_the_bound_are_refused() {
     let rig = Rig::open("").await;
     let large = format!("X-A: {}\r\n", "x".repeat(100_000));
-    let many = "X-A: 1\r\n".repeat(200);
+    let many = "X-A: 1\r\n".repeat(100);
     for headers in [large, many] {
         let mut stream = rig.connect().await;
         let text = request("POST /hooks/a", &headers, "");
