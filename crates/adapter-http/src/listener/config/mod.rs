@@ -101,10 +101,11 @@ pub struct ListenerConfig {
     #[serde(default = "write_timeout")]
     pub write_timeout: HumanDuration,
 
-    /// How long a request waits for the guarantee of its routes, or for their reply. After that it is
-    /// answered with 504: the message is not known to be accepted, and may still be. The sender must send it
-    /// again, with the same `Idempotency-Key` or `webhook-id`, by which duplicates can be told; if
-    /// it sent none, the answer names the id that the gateway gave to the message.
+    /// How long a request waits for the guarantee of its routes, or for their reply. After that, and
+    /// before an eighth more of it has passed, it is answered with 504: the message is not known to be
+    /// accepted, and may still be. The sender must send it again, with the same `Idempotency-Key` or
+    /// `webhook-id`, by which duplicates can be told; if it sent none, the answer names the id that
+    /// the gateway gave to the message.
     #[serde(default = "response_timeout")]
     pub response_timeout: HumanDuration,
 
