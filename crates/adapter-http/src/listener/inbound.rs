@@ -9,7 +9,10 @@
 
 use std::{
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -84,6 +87,12 @@ impl Intake {
         self.deliveries.reserve().await.map(Place).map_err(|_| Closed)
     }
 
+    /// When a request that begins now is late.
+    pub(super) fn deadline(&self) -> Deadline {
+        // The present turn has begun already, and does not count.
+        Deadline(self.unsettled.turn.load(Ordering::Relaxed) + u64::from(TURNS) + 1)
+    }
+
     /// Hands a message over; the verdict comes through what is returned.
     pub(super) fn hand_over(
         &self,
@@ -91,9 +100,11 @@ impl Intake {
         envelope: Envelope,
         buffered: OwnedSemaphorePermit,
         credit: OwnedSemaphorePermit,
+        deadline: Deadline,
     ) -> oneshot::Receiver<Verdict> {
         let (verdict, waiting) = oneshot::channel();
-        let tag = self.unsettled.add(verdict, buffered);
+        let verdict = Some(verdict);
+        let tag = self.unsettled.add(Waiting { verdict, deadline, _buffered: buffered });
         place.send(Delivery { envelope, receipt: Receipt::new(tag, credit, self.settle.clone()) });
         waiting
     }
@@ -107,42 +118,38 @@ pub(super) enum Verdict {
     Late,
 }
 
+/// The turn of the clock at which a request is late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Deadline(u64);
+
 #[derive(Debug)]
 struct Waiting {
     /// None when the request has been told that it is late.
     verdict: Option<oneshot::Sender<Verdict>>,
-    /// The turn at which it is late.
-    late_at: u64,
+    deadline: Deadline,
     _buffered: OwnedSemaphorePermit,
 }
 
 /// The requests whose messages the gateway has.
 #[derive(Debug, Default)]
-struct Unsettled(Mutex<Requests>);
-
-#[derive(Debug, Default)]
-struct Requests {
-    waiting: Slab<Waiting>,
+struct Unsettled {
+    waiting: Mutex<Slab<Waiting>>,
     /// How often the clock has turned.
-    turn: u64,
+    turn: AtomicU64,
 }
 
 impl Unsettled {
-    fn lock(&self) -> MutexGuard<'_, Requests> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Slab<Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, verdict: oneshot::Sender<Verdict>, buffered: OwnedSemaphorePermit) -> Tag {
-        let mut requests = self.lock();
-        // The present turn has begun already, and does not count.
-        let late_at = requests.turn + u64::from(TURNS) + 1;
-        let waiting = Waiting { verdict: Some(verdict), late_at, _buffered: buffered };
-        Tag(requests.waiting.insert(waiting) as u64)
+    fn add(&self, waiting: Waiting) -> Tag {
+        Tag(self.lock().insert(waiting) as u64)
     }
 
     fn settle(&self, settled: &mut Settled) {
         let key = usize::try_from(settled.tag.0).ok();
-        let waiting = key.and_then(|key| self.lock().waiting.try_remove(key));
+        let waiting = key.and_then(|key| self.lock().try_remove(key));
         if let Some(verdict) = waiting.and_then(|waiting| waiting.verdict) {
             let settlement = mem::replace(&mut settled.settlement, Settlement::Accepted);
             // The sender may be gone; then nobody is left to be told.
@@ -152,11 +159,9 @@ impl Unsettled {
 
     /// Turns the clock, and tells those that are late.
     fn turn(&self) {
-        let mut requests = self.lock();
-        requests.turn += 1;
-        let turn = requests.turn;
-        for (_, waiting) in &mut requests.waiting {
-            if waiting.late_at <= turn
+        let now = Deadline(self.turn.fetch_add(1, Ordering::Relaxed) + 1);
+        for (_, waiting) in &mut *self.lock() {
+            if waiting.deadline <= now
                 && let Some(verdict) = waiting.verdict.take()
             {
                 drop(verdict.send(Verdict::Late));

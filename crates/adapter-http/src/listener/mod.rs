@@ -142,7 +142,7 @@ async fn open(
     let (intake, deliveries) = Intake::open(&context, config.response_timeout.get());
     let hub = Arc::new(Hub::new(config.streams.clone(), Arc::clone(&context.observer)));
     let server =
-        Server::new(config, &context, intake, Arc::clone(&hub), [&stop, &end].map(Clone::clone))?;
+        Server::new(config, &context, intake, Arc::clone(&hub), stop.clone(), end.clone())?;
     let server = Arc::new(server);
     let settings = Settings {
         places: Places::new(

@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! - Whatever a peer does, its connection ends: a head must come in `header_timeout`, a body in
-//!   `body_timeout`, an answer waits no longer than `response_timeout`, a peer that takes nothing is
+//!   `body_timeout`, an answer waits hardly longer than `response_timeout`, a peer that takes nothing is
 //!   given up after `write_timeout`, and a connection without a request after `header_timeout`. Only a
 //!   reader of an event stream that reads stays.
 //! - The memory of a connection is bounded: one head, and with HTTP/2 the windows and the answers of

@@ -49,7 +49,8 @@ impl Server {
         context: &Context,
         intake: Intake,
         hub: Arc<Hub>,
-        [stop, end]: [CancellationToken; 2],
+        stop: CancellationToken,
+        end: CancellationToken,
     ) -> Result<Self, ConnectError> {
         let unusable = |reason: String| ConnectError::Unusable { reason: reason.into() };
         let policies = Policies::new(&config, None)

@@ -7,6 +7,9 @@ use super::Entry;
 /// How many gaps may stay before they are closed, whatever the number of messages.
 const GAPS_MAX: usize = 64;
 
+/// For how many messages there stays room when none is leased: queues are many, and most are idle.
+const ROOM_KEPT: usize = 64;
+
 /// Leased messages by their positions. Nearly all are leased in order and go in about the same order,
 /// so that they are kept in a row, in which those that have gone leave gaps for a while.
 #[derive(Debug)]
@@ -64,6 +67,9 @@ impl<E: Entry> Leases<E> {
         while self.row.front().is_some_and(|(_, entry)| entry.is_none()) {
             self.row.pop_front();
             self.gaps -= 1;
+        }
+        if self.row.is_empty() {
+            self.row.shrink_to(ROOM_KEPT);
         }
         // One message that stays must not have the row grow behind it.
         if self.gaps > GAPS_MAX.max(self.row.len() / 2) {
@@ -125,6 +131,16 @@ mod tests {
         assert!(leases.row.len() <= 2 * GAPS_MAX, "{}", leases.row.len());
         assert_eq!(leases.remove(0), Some(Numbered(0)));
         assert!(leases.row.is_empty() && leases.gaps == 0);
+    }
+
+    #[test]
+    fn the_room_of_many_leases_is_given_back() {
+        let mut leases = Leases::default();
+        (0..10_000).for_each(|position| leases.insert(Numbered(position)));
+        for position in 0..10_000 {
+            leases.remove(position);
+        }
+        assert!(leases.row.capacity() < 1_000, "{}", leases.row.capacity());
     }
 
     proptest! {

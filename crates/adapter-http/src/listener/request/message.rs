@@ -182,6 +182,7 @@ impl Call<'_> {
         envelope: Envelope,
         buffered: OwnedSemaphorePermit,
     ) -> Answer {
+        let deadline = intake.deadline();
         let credit = match intake.credit_now() {
             Some(credit) => credit,
             None => match timeout(CREDIT_TIMEOUT, intake.credit()).await {
@@ -200,7 +201,7 @@ impl Call<'_> {
                 }
             }
         };
-        let waiting = intake.hand_over(place, envelope, buffered, credit);
+        let waiting = intake.hand_over(place, envelope, buffered, credit, deadline);
         // What was handed over must not keep the input from ending while it waits for its verdict.
         drop(intake);
         match waiting.await {
